@@ -1,0 +1,71 @@
+"""Which codec an object gets: decided by compressing a sample, never by trying everything on everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from coral_git.codecs.base import Codec
+from coral_git.codecs.bytes_codec import BytesCodec
+from coral_git.codecs.planes import PlanesCodec
+from coral_git.codecs.prefix import PrefixCodec
+from coral_git.codecs.sub import SubCodec
+from coral_git.types import Buffer, Element
+
+_RUNS = 16
+_RUN_ELEMENTS = 1024
+_BYTES_RUNS = 4
+_BYTES_RUN = 32 << 10
+
+_ALONE: Codec = PlanesCodec()
+_DELTA: Codec = SubCodec()
+_BYTES_ALONE: Codec = BytesCodec()
+_BYTES_DELTA: Codec = PrefixCodec()
+
+
+def sample_ranges(raw_length: int, element: Element) -> list[tuple[int, int]]:
+    """Start and length of the runs to look at: spread evenly, whole units, the whole object if it is small."""
+    runs, run = (
+        (_BYTES_RUNS, _BYTES_RUN) if element == Element.BYTES else (_RUNS, _RUN_ELEMENTS * element.width)
+    )
+    if raw_length <= runs * run:
+        return [(0, raw_length)] if raw_length else []
+    spare = (raw_length - run) // element.width
+    return [(spare * i // (runs - 1) * element.width, run) for i in range(runs)]
+
+
+def sample(read: Callable[[int, int], Buffer], raw_length: int, element: Element, offset: int = 0) -> bytes:
+    """The sampled runs of an object back to back, or those of its base at the same places.
+
+    Args:
+        read: gives the bytes from a start, fewer than the length asked for only at the end.
+        raw_length: length of the object that is to be encoded, also when its base is read.
+        element: how its bytes are seen.
+        offset: added to every start.
+
+    Returns:
+        As many bytes as the object's own sample has: what is missing at the end is zero.
+    """
+    pieces = [
+        bytes(read(offset + start, length)).ljust(length, b"\0")
+        for start, length in sample_ranges(raw_length, element)
+    ]
+    return b"".join(pieces)
+
+
+def choose_codec(element: Element, sample_raw: Buffer, sample_base: Buffer | None) -> int:
+    """The id of the codec that makes the smaller payload of the sample; standalone where they are equal.
+
+    Args:
+        element: how the object is seen.
+        sample_raw: the object's sample.
+        sample_base: the sample of the base at the same places, or None where there is no base.
+    """
+    alone, delta = (_BYTES_ALONE, _BYTES_DELTA) if element == Element.BYTES else (_ALONE, _DELTA)
+    if sample_base is None or not len(sample_base):
+        return alone.codec_id
+    wins = _size(delta, element, sample_raw, sample_base) < _size(alone, element, sample_raw, b"")
+    return (delta if wins else alone).codec_id
+
+
+def _size(codec: Codec, element: Element, raw: Buffer, base: Buffer) -> int:
+    return sum(len(piece) for piece in codec.encode_block(raw, base, element))

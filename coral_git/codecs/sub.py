@@ -1,0 +1,58 @@
+"""Codec 4, "sub": differences to the units of a base, as byte planes, each a stream.
+
+Sign-magnitude floats are mapped to integers in the same order, so that a small step in value is a small
+step in the integer even across zero. The difference is taken modulo 2^bits and zigzagged, which leaves the
+high planes almost empty. All of it is integer arithmetic: NaN payloads and negative zeros survive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coral_git.codecs import kernels
+from coral_git.codecs.planes import append_tail, cut_planes, stream_lengths, whole_units
+from coral_git.codecs.streams import read_streams, write_streams
+from coral_git.limits import Limits
+from coral_git.types import Buffer, Element
+
+
+@dataclass(frozen=True, slots=True)
+class SubCodec:
+    """Numbers against a base with the same unit."""
+
+    codec_id: int = 4
+    name: str = "sub"
+    needs_base: bool = True
+
+    def block_size(self, element: Element, limits: Limits) -> int:
+        """As many units as a block has elements."""
+        return element.width * limits.block_elements
+
+    def base_window(self, start: int, length: int) -> tuple[int, int]:
+        """The same range."""
+        return start, length
+
+    def encode_block(self, raw: Buffer, base: Buffer, element: Element) -> list[Buffer]:
+        """One stream per plane, and one of the bytes after the last whole unit, which are not subtracted."""
+        view = memoryview(raw)
+        units, whole = whole_units(len(view), element)
+        padded = pad_base(base, whole)
+        planes = kernels.sub_split(view[:whole], padded, element.width, element.is_float)
+        return write_streams([*cut_planes(planes, units, element), view[whole:]])
+
+    def decode_block(self, payload: Buffer, raw_length: int, base: Buffer, element: Element) -> Buffer:
+        """The base's units plus the differences, and the bytes after them.
+
+        Raises:
+            IntegrityError: the payload is malformed.
+        """
+        *planes, tail = read_streams(payload, stream_lengths(raw_length, element))
+        padded = pad_base(base, whole_units(raw_length, element)[1])
+        return append_tail(kernels.sub_merge(planes, padded, element.width, element.is_float), tail)
+
+
+def pad_base(base: Buffer, length: int) -> Buffer:
+    """The first ``length`` bytes of a base, zeros where it is shorter; no copy where it is not."""
+    if len(base) < length:
+        return b"".join((base, bytes(length - len(base))))
+    return memoryview(base)[:length]

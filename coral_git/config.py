@@ -1,0 +1,152 @@
+"""The settings of coral-git: one table of keys, read from git's configuration.
+
+Git's configuration is the configuration (``git config coral.threads 4``). The table below is all there is;
+``docs/reference/config.md`` lists it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from coral_git.errors import UsageError
+
+Lookup = Callable[[str], str | None]
+"""Gives the value of a key such as ``"coral.threads"``, or None."""
+
+_TRUE = frozenset({"true", "yes", "on", "1", ""})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting: its name in git's configuration, its default and what it does."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+KEYS = (
+    Key("coral.threads", "0", "threads that encode and decode; 0 means one per core, 16 at most"),
+    Key("coral.verify", "objects", "'full' also checks the SHA-256 of every file that is checked out"),
+    Key("coral.trustStat", "true", "believe that a file whose size, times and inode did not change is unchanged"),
+    Key("coral.deferSmudge", "true", "write large files directly instead of through git's memory"),
+    Key("coral.strict", "false", "fail a checkout when an object is missing, instead of leaving the manifest"),
+    Key("coral.fsync", "true", "flush packs and indexes to the disk before a manifest is handed out"),
+    Key("coral.gcGrace", "14.days", "how long unreachable objects are kept"),
+    Key("coral.refPrefix", "refs/coral/store", "where packs live on a git remote"),
+    Key("coral.autoSetup", "true", "let the filter set up a repository on first use"),
+)
+"""Every key, in the order of the documentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in force, parsed.
+
+    Attributes:
+        threads: threads that encode and decode, at least 1.
+        verify_full: whether checkout also checks whole-file digests.
+        trust_stat: whether the stat cache may answer.
+        defer_smudge: whether large files are written after git has finished.
+        strict: whether a missing object fails a checkout.
+        fsync: whether writes are flushed to the disk.
+        grace_seconds: age below which nothing unreachable is removed.
+        ref_prefix: where packs live on a git remote.
+        auto_setup: whether the filter may set up a repository on first use.
+    """
+
+    threads: int = 1
+    verify_full: bool = False
+    trust_stat: bool = True
+    defer_smudge: bool = True
+    strict: bool = False
+    fsync: bool = True
+    grace_seconds: int = 14 * 86400
+    ref_prefix: str = "refs/coral/store"
+    auto_setup: bool = True
+
+
+def read_settings(lookup: Lookup) -> Settings:
+    """Parse the settings.
+
+    Raises:
+        UsageError: a value cannot be understood; the message names the key.
+    """
+    return Settings(
+        threads=_threads(lookup),
+        verify_full=_choice(lookup, "coral.verify", ("objects", "full")) == "full",
+        trust_stat=_boolean(lookup, "coral.trustStat"),
+        defer_smudge=_boolean(lookup, "coral.deferSmudge"),
+        strict=_boolean(lookup, "coral.strict"),
+        fsync=_boolean(lookup, "coral.fsync"),
+        grace_seconds=parse_age(_value(lookup, "coral.gcGrace"), "coral.gcGrace"),
+        ref_prefix=_prefix(lookup),
+        auto_setup=_boolean(lookup, "coral.autoSetup"),
+    )
+
+
+_DEFAULTS = {key.name: key.default for key in KEYS}
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}
+
+
+def parse_age(text: str, name: str) -> int:
+    """Seconds of an age such as ``14.days``, ``2.weeks``, ``now``, ``0`` or ``3600``.
+
+    Raises:
+        UsageError: the text is no age.
+    """
+    if text == "now":
+        return 0
+    number, _, unit = text.replace(" ", ".").partition(".")
+    factor = _UNITS.get(unit.removesuffix("s")) if unit else 1
+    if factor is None or not (number.isascii() and number.isdigit()):
+        raise UsageError(f"bad age {text!r} for '{name}'", hint="write it like 14.days, 6.hours or now")
+    return int(number) * factor
+
+
+def _value(lookup: Lookup, name: str) -> str:
+    value = lookup(name)
+    return _DEFAULTS[name] if value is None else value
+
+
+def _boolean(lookup: Lookup, name: str) -> bool:
+    value = _value(lookup, name).lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise UsageError(f"bad boolean {value!r} for '{name}'", hint=f"git config {name} true")
+
+
+def _choice(lookup: Lookup, name: str, choices: tuple[str, ...]) -> str:
+    value = _value(lookup, name).lower()
+    if value not in choices:
+        raise UsageError(f"bad value {value!r} for '{name}'", hint=f"it is one of: {', '.join(choices)}")
+    return value
+
+
+def _threads(lookup: Lookup) -> int:
+    value = _value(lookup, "coral.threads")
+    if not (value.isascii() and value.isdigit()):
+        raise UsageError(f"bad number {value!r} for 'coral.threads'", hint="git config coral.threads 0")
+    return int(value) or min(_cores(), 16)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _prefix(lookup: Lookup) -> str:
+    value = _value(lookup, "coral.refPrefix").strip("/")
+    parts = value.split("/")
+    if parts[0] != "refs" or len(parts) < 3 or not all(part.isidentifier() for part in parts):
+        raise UsageError(
+            f"bad ref prefix {value!r} for 'coral.refPrefix'",
+            hint="git config coral.refPrefix refs/heads/coral",
+        )
+    return value

@@ -1,0 +1,82 @@
+"""Safetensors: eight bytes of header length, a JSON header, the tensors.
+
+The specification is https://github.com/huggingface/safetensors#format. This reader takes fewer files than that
+library: whatever two readers might understand differently (a name twice, unknown fields, lone surrogates,
+lengths that do not match the shape) is refused, and the file is stored in chunks. Holes between the tensors
+and bytes after them are fine; they belong to the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from coral_git.formats.base import MAX_TENSORS, Layout, NotThisFormat, TensorSegment
+from coral_git.limits import Limits
+from coral_git.types import DTYPES, ByteSource, tensor_bytes
+
+_LENGTH_BYTES = 8
+_SMALLEST_HEADER = 2
+
+
+class SafetensorsReader:
+    """The reader of ``.safetensors`` files, whatever they are called."""
+
+    name = "safetensors"
+    version = 1
+
+    def sniff(self, head: bytes, size: int) -> bool:
+        """Whether the header length is possible and the header begins as one."""
+        length = int.from_bytes(head[:_LENGTH_BYTES], "little")
+        return (
+            head[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{"
+            and _SMALLEST_HEADER <= length <= size - _LENGTH_BYTES
+        )
+
+    def layout(self, source: ByteSource, limits: Limits) -> Layout:
+        """The tensors that the header names, in the order of their bytes.
+
+        Raises:
+            NotThisFormat: the header is no strict safetensors header, or does not fit the file.
+        """
+        length = int.from_bytes(source.read_at(0, _LENGTH_BYTES), "little")
+        start = _LENGTH_BYTES + length
+        if not _SMALLEST_HEADER <= length <= limits.header_bytes or start > source.size:
+            raise NotThisFormat("the header has an impossible length")
+        header = source.read_at(_LENGTH_BYTES, length)
+        if len(header) != length:
+            raise NotThisFormat("the header is cut short")
+        return Layout(
+            f"{self.name}/{self.version}", _in_file_order(_segments(header, start, source.size, limits))
+        )
+
+
+def _segments(header: bytes, start: int, size: int, limits: Limits) -> list[TensorSegment]:
+    """The tensors in the order of the header, each checked by itself."""
+    from coral_git.formats.safetensors_header import scan  # compiles expressions: only when a file is one
+
+    segments = []
+    for entry in scan(header, limits):
+        dtype = DTYPES.get(entry.dtype)
+        if dtype is None:
+            raise NotThisFormat("a tensor has an unknown dtype")
+        if not entry.begin <= entry.end <= size - start:
+            raise NotThisFormat("a tensor exceeds the file")
+        if tensor_bytes(dtype, entry.shape) != entry.end - entry.begin:
+            raise NotThisFormat("the length of a tensor does not match its shape")
+        segments.append(
+            TensorSegment(entry.name, dtype, entry.shape, start + entry.begin, entry.end - entry.begin)
+        )
+        if len(segments) > MAX_TENSORS:
+            raise NotThisFormat("too many tensors")
+    return segments
+
+
+def _in_file_order(segments: Iterable[TensorSegment]) -> tuple[TensorSegment, ...]:
+    """Sorted by place; tensors without bytes stay in the order of the header and go before one at the same place."""
+    ordered = sorted(segments, key=lambda segment: (segment.offset, segment.length))
+    end = 0
+    for segment in ordered:
+        if segment.offset < end:
+            raise NotThisFormat("tensors overlap")
+        end = segment.offset + segment.length
+    return tuple(ordered)

@@ -1,0 +1,57 @@
+"""Every cap that protects memory, time and disk, as one frozen object that is passed down.
+
+Tests shrink these instead of building giant inputs. Lengths are in bytes unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The caps. The part and block sizes among them decide what is written; they belong to the format.
+
+    Attributes:
+        part_elements: elements of a part, at most.
+        part_bytes: bytes of a part, at most.
+        block_elements: elements of a block, the unit of encoding.
+        pack_target: a pack is closed when it has reached this size.
+        pack_max: no pack is ever larger.
+        chain_depth: deltas between an object and its full copy, at most, when writing.
+        chain_depth_read: the same when reading; a longer chain is refused.
+        manifest_bytes: length of a manifest text.
+        inline_tensors: more tensor lines than this go into table objects.
+        inline_chunks: more chunk lines than this go into table objects.
+        table_lines: lines of one table object.
+        table_bytes: length of one table object, when reading.
+        name_bytes: length of a tensor name in UTF-8.
+        rank: dimensions of a tensor.
+        header_bytes: length of a file header that a format reader looks at.
+        json_depth: nesting of a JSON header.
+        inline_smudge_bytes: a file up to this size is answered through the pipe where deferring is not wanted.
+    """
+
+    part_elements: int = 1 << 24
+    part_bytes: int = 64 * MIB
+    block_elements: int = 1 << 18
+    pack_target: int = 48 * MIB
+    pack_max: int = 96 * MIB
+    chain_depth: int = 8
+    chain_depth_read: int = 64
+    manifest_bytes: int = 64 * MIB
+    inline_tensors: int = 20_000
+    inline_chunks: int = 16
+    table_lines: int = 16_384
+    table_bytes: int = 64 * MIB
+    name_bytes: int = 1024
+    rank: int = 64
+    header_bytes: int = 100_000_000
+    json_depth: int = 64
+    inline_smudge_bytes: int = 512 * MIB
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,1 @@
+"""The way of the data: from a file to its manifest and back, to remote stores and from them."""

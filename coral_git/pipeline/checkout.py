@@ -1,0 +1,147 @@
+"""Files written straight into the work tree, and git's index told about it.
+
+Used when git has finished and waits for the filter, and by ``git coral checkout``. A file is replaced only
+while it still holds what was expected, its manifest; an interrupted run leaves valid manifests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from coral_git.errors import CoralError, ObjectMissingError
+from coral_git.git.index import patch_index
+from coral_git.git.objects import blob_oid
+from coral_git.git.worktree import Expected, WorkTreeFile, require_space
+from coral_git.manifest.model import Manifest
+from coral_git.pipeline import statcache
+from coral_git.pipeline.decode import expanded, named, write_file
+from coral_git.pipeline.fetch import fetch_missing
+from coral_git.pipeline.messages import missing_message, warn
+from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.verify import verify_digest
+from coral_git.pipeline.workspace import Workspace
+from coral_git.types import ObjectId
+
+Progress = Callable[[str, int, int], None]
+"""Told the path in hand, the bytes written so far and the bytes in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A file that still has to be written.
+
+    Attributes:
+        path: the path as git names it.
+        text: its manifest as git has it.
+        manifest: what the text says.
+        expected: what the work-tree file must hold to be replaced; its manifest by default.
+    """
+
+    path: bytes
+    text: bytes
+    manifest: Manifest
+    expected: Expected | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the pending files, by path.
+
+    Attributes:
+        written: files that are complete now.
+        changed: files left alone because somebody else had written to them.
+        failed: files that stay manifests, with the reason.
+    """
+
+    written: list[bytes] = field(default_factory=list)
+    changed: list[bytes] = field(default_factory=list)
+    failed: dict[bytes, CoralError] = field(default_factory=dict)
+
+
+def write_pending(
+    workspace: Workspace, files: Iterable[Pending], progress: Progress | None = None
+) -> Outcome:
+    """Write files into the work tree, the biggest first, fetching what is missing before.
+
+    Nothing is raised for one bad file: it stays a manifest and is named in the outcome.
+
+    Raises:
+        KeyboardInterrupt: the user pressed Ctrl-C; files not yet written stay manifests.
+    """
+    outcome = Outcome()
+    order = sorted(files, key=lambda file: -file.manifest.size)
+    missing = set(fetch_missing(workspace, [(file.path, file.manifest) for file in order]))
+    settled: dict[bytes, tuple[bytes, os.stat_result]] = {}
+    total = sum(file.manifest.size for file in order)
+    done = 0
+    try:
+        with Workers(workspace.settings.threads) as workers:
+            for file in order:
+                if progress is not None:
+                    progress(os.fsdecode(file.path), done, total)
+                _write_one(workspace, file, missing, workers, outcome, settled)
+                done += file.manifest.size
+    finally:
+        _tell_git(workspace, settled)
+    return outcome
+
+
+def _write_one(
+    workspace: Workspace,
+    file: Pending,
+    missing: set[ObjectId],
+    workers: Workers,
+    outcome: Outcome,
+    settled: dict[bytes, tuple[bytes, os.stat_result]],
+) -> None:
+    try:
+        status = _write(workspace, file, missing, workers)
+    except CoralError as error:
+        outcome.failed[file.path] = error
+        return
+    if status is None:
+        outcome.changed.append(file.path)
+        return
+    outcome.written.append(file.path)
+    settled[file.path] = blob_oid(file.text, workspace.paths.object_format), status
+    statcache.remember(workspace.store.cache, file.path, status, file.text)
+
+
+def _write(
+    workspace: Workspace, file: Pending, missing: set[ObjectId], workers: Workers
+) -> os.stat_result | None:
+    """Write one file; None when the work tree has something else there now."""
+    root = workspace.paths.work_tree
+    assert root is not None
+    manifest = expanded(file.manifest, workspace.store)
+    lacking = _lacking(manifest, missing)
+    if lacking:
+        raise missing_message(file.path, manifest, lacking)
+    require_space(root, manifest.size)
+    with WorkTreeFile(root, file.path, git_dir=workspace.paths.git_dir) as target:
+        try:
+            write_file(manifest, workspace.store, target.fd, workers, os.fsdecode(file.path))
+        except ObjectMissingError as error:
+            raise named(error, manifest, b"", workspace.limits) from error
+        if workspace.settings.verify_full:
+            verify_digest(target.fd, manifest)
+        return target.commit(file.text if file.expected is None else file.expected)
+
+
+def _lacking(manifest: Manifest, missing: set[ObjectId]) -> Sequence[ObjectId]:
+    from coral_git.manifest.model import object_ids
+
+    return [one for one in object_ids(manifest) if one in missing] if missing else ()
+
+
+def _tell_git(workspace: Workspace, settled: dict[bytes, tuple[bytes, os.stat_result]]) -> None:
+    """Patch git's index; where that is not possible, git cleans the files once more, and that is all."""
+    if not settled:
+        return
+    hash_length = 32 if workspace.paths.object_format == "sha256" else 20
+    try:
+        patch_index(workspace.paths.index_path, settled, hash_length, munge=workspace.git.version >= (2, 43))
+    except CoralError as error:
+        warn(error.message, error.hint)

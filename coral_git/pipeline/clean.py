@@ -1,0 +1,198 @@
+"""A file into its manifest: what ``git add`` does with weights.
+
+In this order, and the first that answers wins: the content is a manifest already; the stat cache knows
+the file; the file equals its previous version; the parts are hashed, the new ones encoded and made
+durable. Only then is the manifest handed to git.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+
+from coral_git.errors import InvalidManifestError
+from coral_git.formats.base import Layout
+from coral_git.formats.chunked import chunk_file
+from coral_git.formats.registry import read_layout
+from coral_git.limits import Limits
+from coral_git.manifest.build import build, build_chunked
+from coral_git.manifest.model import Manifest, Placement, object_ids, placements
+from coral_git.manifest.parse import claims_manifest, parse
+from coral_git.manifest.parts import Part, chunk_parts
+from coral_git.manifest.parts import parts as list_parts
+from coral_git.manifest.render import render, tabulate
+from coral_git.pipeline import statcache
+from coral_git.pipeline.bases import BaseFinder
+from coral_git.pipeline.encode import Encoder, PartSource, hash_part, part_of_bytes, read_ranges
+from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, previous_manifests
+from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.source import FileSource, Intake
+from coral_git.pipeline.workspace import Workspace
+from coral_git.types import Buffer, FileDigest, ObjectId
+
+_READ_BYTES = 1 << 20
+
+
+def clean_content(
+    workspace: Workspace, path: bytes, content: Iterable[Buffer], *, write: bool = True
+) -> bytes:
+    """The manifest of the content that git sends for ``path``.
+
+    Args:
+        workspace: the repository.
+        path: the path as git names it, relative to the work tree (the current directory).
+        content: the bytes of the file.
+        write: whether new objects are stored; False where git only compares.
+
+    Raises:
+        InvalidManifestError: the content claims to be a manifest and is none.
+        CoralError: the file changed meanwhile, or the store cannot be written.
+    """
+    intake = Intake(path, workspace.store.layout.incoming)
+    source = intake.take(content)
+    try:
+        if claims_manifest(intake.head):
+            return _pass_manifest(workspace, path, source)
+        return _clean_source(workspace, path, source, write)
+    finally:
+        source.close()
+
+
+def _pass_manifest(workspace: Workspace, path: bytes, source: FileSource) -> bytes:
+    """A manifest goes through unchanged; a broken one is refused, never stored as weights."""
+    limit = workspace.limits.manifest_bytes
+    if source.size > limit:
+        raise InvalidManifestError(f"'{os.fsdecode(path)}' claims to be a manifest and has {source.size} bytes")
+    text = source.read_at(0, source.size)
+    try:
+        parse(text, workspace.limits)
+    except InvalidManifestError as error:
+        raise InvalidManifestError(f"'{os.fsdecode(path)}': {error.message}", hint=error.hint) from error
+    return text
+
+
+def _clean_source(workspace: Workspace, path: bytes, source: FileSource, write: bool) -> bytes:
+    cache = workspace.store.cache
+    recalled = None
+    if source.path is not None and workspace.settings.trust_stat:
+        found = statcache.recall(cache, path, source.status)
+        if found is not None:
+            recalled, settled = found
+            if settled and (not write or _is_stored(workspace, recalled)):
+                return recalled
+    with Workers(workspace.settings.threads) as workers:
+        text = _clean_bytes(workspace, path, source, workers, recalled, write)
+    source.check_unchanged()
+    if source.path is not None and write:
+        statcache.remember(cache, path, source.status, text)
+    return text
+
+
+def _is_stored(workspace: Workspace, text: bytes) -> bool:
+    """Whether the store has every object of a manifest: gc may have removed what nothing named."""
+    manifest = expanded_or_none(workspace, parse(text, workspace.limits))
+    return manifest is not None and not workspace.store.find_missing(object_ids(manifest))
+
+
+def _clean_bytes(
+    workspace: Workspace, path: bytes, source: FileSource, workers: Workers, recalled: bytes | None, write: bool
+) -> bytes:
+    previous = list(previous_manifests(workspace, path))
+    known = [stored.text for stored in previous]
+    if recalled is not None:
+        known.insert(0, recalled)
+    for text in dict.fromkeys(known):
+        manifest = expanded_or_none(workspace, parse(text, workspace.limits))
+        if manifest is not None and _is_file_of(manifest, source, workers, workspace):
+            if write:
+                _store_again(workspace, manifest, source, workers)
+            return text
+    return _make_manifest(workspace, source, workers, _finder(workspace, previous), write)
+
+
+def _finder(workspace: Workspace, previous: Iterable[StoredManifest]) -> BaseFinder:
+    expanded = (expanded_or_none(workspace, stored.manifest) for stored in previous)
+    return BaseFinder(manifest for manifest in expanded if manifest is not None)
+
+
+def _is_file_of(manifest: Manifest, source: FileSource, workers: Workers, workspace: Workspace) -> bool:
+    """Whether a file has exactly the objects of a manifest, and therefore its bytes."""
+    if manifest.size != source.size:
+        return False
+    all_placements = list(placements(manifest, workspace.limits))
+    hashed = workers.map(hash_part, (_part_at(source, placement) for placement in all_placements))
+    return all(
+        part.object_id == placement.object_id for part, placement in zip(hashed, all_placements, strict=True)
+    )
+
+
+def _store_again(workspace: Workspace, manifest: Manifest, source: FileSource, workers: Workers) -> None:
+    """Store what an unchanged file has and the store lacks, e.g. in a clone that has not fetched it."""
+    missing = set(workspace.store.find_missing(object_ids(manifest)))
+    if not missing:
+        return
+    wanted = [one for one in placements(manifest, workspace.limits) if one.object_id in missing]
+    with workspace.store.writer() as writer:
+        encoder = Encoder(workspace.store, workers)
+        encoder.store_parts((_part_at(source, placement) for placement in wanted), writer)
+        writer.finish()
+
+
+def _part_at(source: FileSource, placement: Placement) -> PartSource:
+    return PartSource(read_ranges(source, placement.ranges), placement.length, placement.element)
+
+
+def _make_manifest(
+    workspace: Workspace, source: FileSource, workers: Workers, bases: BaseFinder, write: bool
+) -> bytes:
+    """Read the format, hash and store the parts, and write the manifest."""
+    limits = workspace.limits
+    digest = workers.submit(_sha256, source)
+    layout = read_layout(source, limits)
+    parts = list(chunk_parts(chunk_file(source))) if layout is None else list_parts(layout, source.size, limits)
+    sources = [_with_bases(source, part, layout is None, bases) for part in parts]
+    if not write:
+        ids = [part.object_id for part in workers.map(hash_part, sources)]
+        return render(_assemble(layout, parts, ids, source.size, digest(), limits)[0])
+    encoder = Encoder(workspace.store, workers)
+    with workspace.store.writer() as writer:
+        ids = encoder.store_parts(sources, writer)
+        manifest, tables = _assemble(layout, parts, ids, source.size, digest(), limits)
+        encoder.store_parts([part_of_bytes(table) for table in tables], writer)
+        source.check_unchanged()
+        writer.finish()
+    return render(manifest)
+
+
+def _with_bases(source: FileSource, part: Part, is_chunked: bool, bases: BaseFinder) -> PartSource:
+    if part.tensor is not None:
+        candidates = bases.tensor_part(part.tensor, part.index)
+    elif is_chunked:
+        candidates = bases.chunk(part.index)
+    else:
+        candidates = bases.rest_part(part.index)
+    return PartSource(read_ranges(source, part.ranges), part.length, part.element, candidates)
+
+
+def _assemble(
+    layout: Layout | None,
+    parts: Sequence[Part],
+    ids: Sequence[ObjectId],
+    size: int,
+    digest: FileDigest,
+    limits: Limits,
+) -> tuple[Manifest, list[bytes]]:
+    """The manifest of a file, with long lists moved into tables, and those tables."""
+    if layout is None:
+        chunks = [(part.length, object_id) for part, object_id in zip(parts, ids, strict=True)]
+        return tabulate(build_chunked(chunks, size, digest), limits)
+    return tabulate(build(layout, size, digest, ids, limits), limits)
+
+
+def _sha256(source: FileSource) -> FileDigest:
+    """SHA-256 of the whole file."""
+    hasher = hashlib.sha256()
+    for offset in range(0, source.size, _READ_BYTES):
+        hasher.update(source.read_at(offset, _READ_BYTES))
+    return FileDigest(hasher.digest())

@@ -1,0 +1,122 @@
+"""The filter that git runs: clean and smudge for one git command, and what is left to do at its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+
+from coral_git.git.filter_protocol import Request
+from coral_git.pipeline.checkout import Outcome, Pending, write_pending
+from coral_git.pipeline.clean import clean_content
+from coral_git.pipeline.messages import say, show_path, warn
+from coral_git.pipeline.progress import Progress
+from coral_git.pipeline.setup import set_up_on_first_use
+from coral_git.pipeline.smudge import (
+    may_defer,
+    parse_for_checkout,
+    pass_through,
+    receive_text,
+    smudge_inline,
+)
+from coral_git.pipeline.source import FileSource
+from coral_git.pipeline.workspace import Workspace
+from coral_git.types import Buffer
+
+_ONLY_COMPARES = frozenset({"status", "diff", "diff-files", "diff-index", "describe", "ls-files", "blame"})
+
+
+class CoralFilter:
+    """Answers the requests of one git command.
+
+    Args:
+        directory: the root of the work tree, where git starts filters.
+    """
+
+    def __init__(self, directory: str = ".") -> None:
+        self._workspace = Workspace.open(directory)
+        self._pending: dict[bytes, Pending] = {}
+        self._compares = _asked_by_comparison()
+        set_up_on_first_use(self._workspace)
+
+    def clean(self, request: Request, content: Iterable[Buffer]) -> bytes:
+        """The manifest of the content of a file."""
+        return clean_content(self._workspace, request.pathname, content, write=not self._compares)
+
+    def smudge(self, request: Request, content: Iterable[Buffer]) -> bytes | Iterator[Buffer]:
+        """The bytes of the file that a manifest stands for, or the manifest when the file follows later."""
+        text = receive_text(self._workspace, content)
+        if isinstance(text, FileSource):
+            return pass_through(text)
+        path = request.pathname
+        self._pending.pop(path, None)
+        manifest = parse_for_checkout(self._workspace, path, text)
+        if manifest is None or os.environ.get("CORAL_SKIP_SMUDGE"):
+            return text
+        if request.can_delay and may_defer(self._workspace, manifest.size):
+            self._check_strict(path, text, manifest)
+            self._pending[path] = Pending(path, text, manifest)
+            return text
+        return smudge_inline(self._workspace, path, text, manifest)
+
+    def finish(self) -> None:
+        """Git has written its index and waits: write the files that were left as manifests."""
+        try:
+            if self._pending:
+                self._write_pending()
+        finally:
+            self._workspace.close()
+
+    def _write_pending(self) -> None:
+        files = list(self._pending.values())
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with Progress("writing weights") as progress:
+                report(write_pending(self._workspace, files, progress.update))
+        except KeyboardInterrupt:
+            say("interrupted; files that are not written yet are manifests: run 'git coral checkout'")
+
+    def _check_strict(self, path: bytes, text: bytes, manifest: Manifest) -> None:
+        """With ``coral.strict``, fail while git still can."""
+        if self._workspace.settings.strict:
+            require_objects(self._workspace, path, manifest)
+
+
+def report(outcome: Outcome) -> None:
+    """Say on stderr which files were not written, and why."""
+    for path, error in outcome.failed.items():
+        warn(f"'{show_path(path)}' stays a manifest: {error.message}", error.hint)
+    for path in outcome.changed:
+        warn(f"'{show_path(path)}' was changed meanwhile and left alone")
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _asked_by_comparison() -> bool:
+    """Whether the git command that started this process only compares, so that nothing need be stored.
+
+    Editors poll ``git status``; without this every poll would store the half-written state of a file.
+    Where the command line cannot be read, the answer is no, and everything is stored.
+    """
+    try:
+        with open(f"/proc/{os.getppid()}/cmdline", "rb") as file:
+            arguments = [os.fsdecode(one) for one in file.read().split(b"\0")]
+    except OSError:
+        return False
+    return subcommand(arguments) in _ONLY_COMPARES
+
+
+def subcommand(arguments: list[str]) -> str:
+    """The subcommand in a git command line: the first word that is no option of git's own."""
+    takes_value = {"-c", "-C", "--git-dir", "--work-tree", "--namespace", "--exec-path", "--config-env"}
+    if not arguments or os.path.basename(arguments[0]) not in ("git", "git.exe"):
+        return ""
+    words = iter(arguments[1:])
+    for word in words:
+        if word in takes_value:
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""

@@ -1,0 +1,59 @@
+"""Manifests in git's object database: the previous version of a path, and what a blob names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coral_git.errors import CoralError
+from coral_git.manifest.model import Manifest
+from coral_git.manifest.parse import is_manifest_start, parse
+from coral_git.pipeline.decode import expanded
+from coral_git.pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as git has it.
+
+    Attributes:
+        oid: the id of the blob, in hexadecimal.
+        text: its bytes.
+        manifest: what they say; long lists may be in table objects.
+    """
+
+    oid: str
+    text: bytes
+    manifest: Manifest
+
+
+def read_manifest(workspace: Workspace, revision: bytes) -> StoredManifest | None:
+    """The manifest that a git revision such as ``b":path"`` names; None where there is no valid one."""
+    found = workspace.objects.blob(revision, max_size=workspace.limits.manifest_bytes)
+    if found is None:
+        return None
+    oid, text = found
+    if not is_manifest_start(text):
+        return None
+    try:
+        return StoredManifest(oid, text, parse(text, workspace.limits))
+    except CoralError:
+        return None
+
+
+def previous_manifests(workspace: Workspace, path: bytes) -> Iterator[StoredManifest]:
+    """The manifests of a path in the index and in HEAD, as far as there are any, without repetition."""
+    seen = set()
+    for prefix in (b":", b"HEAD:"):
+        stored = read_manifest(workspace, prefix + path)
+        if stored is not None and stored.oid not in seen:
+            seen.add(stored.oid)
+            yield stored
+
+
+def expanded_or_none(workspace: Workspace, manifest: Manifest) -> Manifest | None:
+    """The expanded manifest, or None when one of its table objects is not here."""
+    try:
+        return expanded(manifest, workspace.store)
+    except CoralError:
+        return None

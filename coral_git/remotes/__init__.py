@@ -1,0 +1,1 @@
+"""Remote stores: places that hold packs for others, all behind one protocol."""

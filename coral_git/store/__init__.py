@@ -1,0 +1,1 @@
+"""The store: packs of encoded objects, their indexes, and the caches that may be deleted."""

@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""Restore a file from its manifest and packs, without coral-git.
+
+Needs Python >= 3.11 and two packages: zstandard and blake3. It is written from the format pages beside
+it and shares no code with coral-git, so it is also a check that the pages say all there is to know.
+
+    git show HEAD:model.safetensors > manifest
+    python restore.py manifest model.safetensors .git/coral/objects/packs [MORE-PACKS…]
+"""
+
+import hashlib
+import os
+import struct
+import sys
+
+import blake3
+import zstandard
+
+WIDTHS = (1, 2, 2, 4, 8, 1, 1, 2, 4, 8)  # bytes per unit of each element code (pack.md)
+FLOATS = range(1, 6)
+ROTATED = (2, 3, 4)
+DTYPES = {  # bits, element (manifest.md)
+    "BOOL": (8, 6), "U8": (8, 6), "I8": (8, 6), "U16": (16, 7), "I16": (16, 7), "U32": (32, 8), "I32": (32, 8),
+    "U64": (64, 9), "I64": (64, 9), "F4": (4, 0), "F6_E2M3": (6, 0), "F6_E3M2": (6, 0), "F8_E4M3": (8, 5),
+    "F8_E5M2": (8, 5), "F8_E8M0": (8, 6), "F8_E4M3FNUZ": (8, 5), "F8_E5M2FNUZ": (8, 5), "F16": (16, 1),
+    "BF16": (16, 2), "F32": (32, 3), "F64": (64, 4), "C64": (64, 3),
+}  # fmt: skip
+PART_ELEMENTS, PART_BYTES = 1 << 24, 64 << 20
+MIB = 1 << 20
+
+
+class Packs:
+    """The objects of all packs in some directories, found by scanning the packs themselves."""
+
+    def __init__(self, directories):
+        self.entries = {}
+        for directory in directories:
+            for name in sorted(os.listdir(directory)):
+                if name.endswith(".pack"):
+                    self.scan(os.path.join(directory, name))
+
+    def scan(self, path):
+        with open(path, "rb") as pack:
+            magic, version = struct.unpack("<8sI4x", pack.read(16))
+            assert magic == b"CORALPCK" and version == 1, f"{path}: not a pack of version 1"
+            offset = 16
+            while (header := pack.read(128))[:8] == b"CORALOBJ":
+                self.entries.setdefault(header[16:48], []).append((path, offset))
+                offset += 128 + struct.unpack_from("<Q", header, 104)[0]
+                pack.seek(offset)
+            assert header[:8] == b"CORALEND", f"{path}: damaged at {offset}"
+
+    def read(self, object_id):
+        """The bytes of an object, checked against its id."""
+        for path, offset in self.entries.get(object_id, ()):
+            data = self.decode(path, offset)
+            if blake3.blake3(data).digest() == object_id:
+                return data
+        sys.exit(f"object {object_id.hex()} is in none of the packs, or damaged")
+
+    def decode(self, path, offset):
+        with open(path, "rb") as pack:
+            pack.seek(offset)
+            header = pack.read(128)
+            codec, element = header[8], header[9]
+            block_size, raw_length = struct.unpack_from("<I", header, 12)[0], struct.unpack_from("<Q", header, 48)[0]
+            base_offset, block_count = struct.unpack_from("<QI", header, 88)
+            base = self.read(header[56:88])[base_offset:] if any(header[56:88]) else b""
+            lengths = [struct.unpack("<IQ", pack.read(12))[0] for _ in range(block_count)]
+            raw = bytearray()
+            for length in lengths:
+                start = len(raw)
+                size = min(block_size, raw_length - start)
+                raw += decode_block(codec, element, pack.read(length), size, base, start)
+        return bytes(raw)
+
+
+def decode_block(codec, element, payload, size, base, start):
+    """One block of an entry (codecs.md)."""
+    if codec == 1:
+        return streams(payload, [size])[0]
+    if codec == 2:
+        window = base[max(0, start - MIB) : start + size + MIB]
+        return streams(payload, [size], window)[0]
+    width = WIDTHS[element]
+    units, tail = divmod(size, width)
+    planes = streams(payload, [units] * width + ([tail] if tail else []))
+    merged = bytearray(units * width)
+    for index in range(width):
+        merged[index::width] = planes[index]
+    if codec == 3:
+        body = unrotate(merged, width) if element in ROTATED else merged
+    elif codec == 4:
+        face = base[start : start + units * width].ljust(units * width, b"\0")
+        body = add_residual(merged, face, width, element in FLOATS)
+    else:
+        sys.exit(f"codec {codec} is not known to this program")
+    return bytes(body) + (planes[width] if tail else b"")
+
+
+def streams(payload, sizes, prefix=b""):
+    """The streams of a block payload: a table of kinds and lengths, then the data."""
+    position = 5 * len(sizes)
+    result = []
+    for index, size in enumerate(sizes):
+        kind, length = struct.unpack_from("<BI", payload, 5 * index)
+        data = payload[position : position + length]
+        position += length
+        if kind == 0:
+            data = data * size
+        elif kind == 2:
+            dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+            data = zstandard.ZstdDecompressor(dict_data=dictionary).decompress(data, max_output_size=size)
+        assert len(data) == size, "a stream has the wrong length"
+        result.append(data)
+    return result
+
+
+# Arithmetic on all units of a block at once: the block is one large integer, a unit is a lane of it.
+
+
+def lanes(pattern, width, count):
+    """The same unit in every lane."""
+    return int.from_bytes(pattern.to_bytes(width, "little") * count, "little")
+
+
+def unrotate(data, width):
+    """Rotate every unit right by one bit."""
+    count, bits = len(data) // width, 8 * width
+    value = int.from_bytes(data, "little")
+    low = value & lanes(1, width, count)
+    return (((value ^ low) >> 1) | low << (bits - 1)).to_bytes(len(data), "little")
+
+
+def add_residual(data, base, width, is_float):
+    """Undo the zigzag of every residual and add it to the base's unit, modulo the width."""
+    count, bits = len(data) // width, 8 * width
+    ones, low, high = (1 << bits) - 1, lanes(1, width, count), lanes(1 << (bits - 1), width, count)
+    value, other = int.from_bytes(data, "little"), int.from_bytes(base, "little")
+    sign = value & low
+    delta = ((value ^ sign) >> 1) ^ sign * ones
+    if is_float:  # order-preserving: negative numbers are inverted, positive ones get the top bit
+        other ^= ((other >> (bits - 1)) & low) * ones | high
+    total = ((delta & ~high) + (other & ~high)) ^ ((delta ^ other) & high)
+    if is_float:
+        total ^= (low ^ ((total >> (bits - 1)) & low)) * ones | high
+    return total.to_bytes(len(data), "little")
+
+
+def parse_manifest(text, packs):
+    """Header fields and entries of a manifest; table objects are put in place (manifest.md)."""
+    lines = text.decode("ascii").splitlines()
+    assert lines[0].startswith("# coral 1: "), "not a manifest of version 1"
+    fields, entries = {}, []
+    pending = lines[1:]
+    for line in pending:
+        word, _, value = line.partition(" ")
+        if word == "table":
+            entries += packs.read(bytes.fromhex(value.split(" ")[1])).decode("ascii").splitlines()
+        elif word in ("tensor", "chunk"):
+            entries.append(line)
+        else:
+            fields[word] = value
+    return fields, [entry.split(" ") for entry in entries]
+
+
+def pieces(fields, entries, packs):
+    """The bytes of the file, in order."""
+    gaps = []
+    rest = iter(())
+    if "rest" in fields:
+        ids = fields["rest"].split(" ")[1:]
+        rest = Rest(packs, [bytes.fromhex(one) for one in ids])
+        for run in fields["gaps"].split(" "):
+            count, star, length = run.rpartition("*")
+            gaps += [int(length)] * (int(count) if star else 1)
+    for index, entry in enumerate(entries):
+        if gaps:
+            yield rest.take(gaps[index])
+        for object_id in entry[4:] if entry[0] == "tensor" else entry[2:]:
+            yield packs.read(bytes.fromhex(object_id))
+    if gaps:
+        yield rest.take(gaps[-1])
+
+
+class Rest:
+    """The bytes between the tensors, read part by part."""
+
+    def __init__(self, packs, ids):
+        self.packs, self.ids, self.data = packs, ids, b""
+
+    def take(self, length):
+        while len(self.data) < length:
+            self.data += self.packs.read(self.ids.pop(0))
+        taken, self.data = self.data[:length], self.data[length:]
+        return taken
+
+
+def main(manifest, out, *directories):
+    """Restore one file and compare its SHA-256 with the manifest's."""
+    packs = Packs(directories)
+    with open(manifest, "rb") as file:
+        fields, entries = parse_manifest(file.read(), packs)
+    digest = hashlib.sha256()
+    with open(out, "wb") as file:
+        for piece in pieces(fields, entries, packs):
+            digest.update(piece)
+            file.write(piece)
+    if digest.hexdigest() != fields["sha256"]:
+        sys.exit(f"{out}: SHA-256 differs from the manifest's")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
