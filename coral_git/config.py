@@ -31,9 +31,15 @@ class Key:
 KEYS = (
     Key("coral.threads", "0", "threads that encode and decode; 0 means one per core, 16 at most"),
     Key("coral.verify", "objects", "'full' also checks the SHA-256 of every file that is checked out"),
-    Key("coral.trustStat", "true", "believe that a file whose size, times and inode did not change is unchanged"),
+    Key(
+        "coral.trustStat",
+        "true",
+        "believe that a file whose size, times and inode did not change is unchanged",
+    ),
     Key("coral.deferSmudge", "true", "write large files directly instead of through git's memory"),
-    Key("coral.strict", "false", "fail a checkout when an object is missing, instead of leaving the manifest"),
+    Key(
+        "coral.strict", "false", "fail a checkout when an object is missing, instead of leaving the manifest"
+    ),
     Key("coral.fsync", "true", "flush packs and indexes to the disk before a manifest is handed out"),
     Key("coral.gcGrace", "14.days", "how long unreachable objects are kept"),
     Key("coral.refPrefix", "refs/coral/store", "where packs live on a git remote"),

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import ClassVar
 
 import click
 
@@ -56,7 +57,7 @@ SECTIONS: dict[str, dict[str, str]] = {
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
-    _modules = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
+    _modules: ClassVar = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command name, in the order of the help text."""
@@ -79,7 +80,11 @@ class LazyGroup(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], self._modules, n=3)
-            hint = f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "see 'git coral --help'"
+            hint = (
+                f"did you mean {' or '.join(repr(name) for name in near)}?"
+                if near
+                else "see 'git coral --help'"
+            )
             print_error(f"'{args[0]}' is not a coral command", hint)
             ctx.exit(2)
         return super().resolve_command(ctx, args)
@@ -102,7 +107,9 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="git-coral")
-@click.option("-C", "directory", metavar="DIR", help="Run as if started in DIR.", type=click.Path(file_okay=False))
+@click.option(
+    "-C", "directory", metavar="DIR", help="Run as if started in DIR.", type=click.Path(file_okay=False)
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def group(directory: str | None, debug: bool) -> None:
     """Neural-network weights in ordinary git.

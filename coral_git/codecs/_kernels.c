@@ -26,6 +26,8 @@
 #define INLINE static inline
 #endif
 
+#define RESTRICT __restrict
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #define SWAP_BYTES 1
 #else
@@ -35,40 +37,103 @@
 #define TILE 256
 #define MAX_WIDTH 8
 
-/* Units <-> planes for one width: U is the unsigned type, W its bytes. */
+/* Units <-> byte planes of a tile of m units. Interleaving bytes, rather than shifting units, is what gcc
+ * turns into shuffles. `planes` has n bytes per plane; the tile belongs at unit i. */
+INLINE void scatter_uint8_t(uint8_t *planes, size_t n, size_t i, const uint8_t *RESTRICT tile, size_t m)
+{
+    (void)n;
+    memcpy(planes + i, tile, m);
+}
+
+INLINE void scatter_uint16_t(uint8_t *planes, size_t n, size_t i, const uint8_t *RESTRICT tile, size_t m)
+{
+    uint8_t *RESTRICT p0 = planes + i, *RESTRICT p1 = planes + n + i;
+    for (size_t j = 0; j < m; j++) {
+        p0[j] = tile[2 * j];
+        p1[j] = tile[2 * j + 1];
+    }
+}
+
+INLINE void scatter_uint32_t(uint8_t *planes, size_t n, size_t i, const uint8_t *RESTRICT tile, size_t m)
+{
+    uint8_t *RESTRICT p0 = planes + i, *RESTRICT p1 = planes + n + i;
+    uint8_t *RESTRICT p2 = planes + 2 * n + i, *RESTRICT p3 = planes + 3 * n + i;
+    for (size_t j = 0; j < m; j++) {
+        p0[j] = tile[4 * j];
+        p1[j] = tile[4 * j + 1];
+        p2[j] = tile[4 * j + 2];
+        p3[j] = tile[4 * j + 3];
+    }
+}
+
+INLINE void scatter_uint64_t(uint8_t *planes, size_t n, size_t i, const uint8_t *RESTRICT tile, size_t m)
+{
+    uint32_t low[TILE], high[TILE]; /* in two steps, because gcc gives up on eight strided streams */
+    for (size_t j = 0; j < m; j++) {
+        memcpy(&low[j], tile + 8 * j, 4);
+        memcpy(&high[j], tile + 8 * j + 4, 4);
+    }
+    scatter_uint32_t(planes, n, i, (const uint8_t *)low, m);
+    scatter_uint32_t(planes + 4 * n, n, i, (const uint8_t *)high, m);
+}
+
+INLINE void gather_uint8_t(uint8_t *RESTRICT tile, const uint8_t *const *planes, size_t i, size_t m)
+{
+    memcpy(tile, planes[0] + i, m);
+}
+
+INLINE void gather_uint16_t(uint8_t *RESTRICT tile, const uint8_t *const *planes, size_t i, size_t m)
+{
+    const uint8_t *RESTRICT p0 = planes[0] + i, *RESTRICT p1 = planes[1] + i;
+    for (size_t j = 0; j < m; j++) {
+        tile[2 * j] = p0[j];
+        tile[2 * j + 1] = p1[j];
+    }
+}
+
+INLINE void gather_uint32_t(uint8_t *RESTRICT tile, const uint8_t *const *planes, size_t i, size_t m)
+{
+    const uint8_t *RESTRICT p0 = planes[0] + i, *RESTRICT p1 = planes[1] + i;
+    const uint8_t *RESTRICT p2 = planes[2] + i, *RESTRICT p3 = planes[3] + i;
+    for (size_t j = 0; j < m; j++) {
+        tile[4 * j] = p0[j];
+        tile[4 * j + 1] = p1[j];
+        tile[4 * j + 2] = p2[j];
+        tile[4 * j + 3] = p3[j];
+    }
+}
+
+INLINE void gather_uint64_t(uint8_t *RESTRICT tile, const uint8_t *const *planes, size_t i, size_t m)
+{
+    const uint8_t *RESTRICT p0 = planes[0] + i, *RESTRICT p1 = planes[1] + i;
+    const uint8_t *RESTRICT p2 = planes[2] + i, *RESTRICT p3 = planes[3] + i;
+    const uint8_t *RESTRICT p4 = planes[4] + i, *RESTRICT p5 = planes[5] + i;
+    const uint8_t *RESTRICT p6 = planes[6] + i, *RESTRICT p7 = planes[7] + i;
+    for (size_t j = 0; j < m; j++) {
+        tile[8 * j] = p0[j];
+        tile[8 * j + 1] = p1[j];
+        tile[8 * j + 2] = p2[j];
+        tile[8 * j + 3] = p3[j];
+        tile[8 * j + 4] = p4[j];
+        tile[8 * j + 5] = p5[j];
+        tile[8 * j + 6] = p6[j];
+        tile[8 * j + 7] = p7[j];
+    }
+}
+
+/* Everything for one width: U is the unsigned type, W its bytes. A tile holds units in the host's byte order
+ * for arithmetic, and little-endian bytes when it is loaded, stored, scattered or gathered. */
 #define DEFINE_WIDTH(U, W)                                                                                   \
+    INLINE void swap_tile_##U(U *tile, size_t m)                                                             \
+    {                                                                                                        \
+        if (SWAP_BYTES)                                                                                      \
+            for (size_t j = 0; j < m; j++)                                                                   \
+                tile[j] = swap_##U(tile[j]);                                                                 \
+    }                                                                                                        \
     INLINE void load_##U(U *tile, const uint8_t *from, size_t m)                                             \
     {                                                                                                        \
         memcpy(tile, from, m * W);                                                                           \
-        if (SWAP_BYTES)                                                                                      \
-            for (size_t j = 0; j < m; j++)                                                                   \
-                tile[j] = swap_##U(tile[j]);                                                                 \
-    }                                                                                                        \
-    INLINE void store_##U(uint8_t *to, U *tile, size_t m)                                                    \
-    {                                                                                                        \
-        if (SWAP_BYTES)                                                                                      \
-            for (size_t j = 0; j < m; j++)                                                                   \
-                tile[j] = swap_##U(tile[j]);                                                                 \
-        memcpy(to, tile, m * W);                                                                             \
-    }                                                                                                        \
-    INLINE void scatter_##U(uint8_t *planes, size_t n, size_t i, const U *tile, size_t m)                    \
-    {                                                                                                        \
-        for (int k = 0; k < W; k++) {                                                                        \
-            uint8_t *plane = planes + (size_t)k * n + i;                                                     \
-            for (size_t j = 0; j < m; j++)                                                                   \
-                plane[j] = (uint8_t)(tile[j] >> (8 * k));                                                    \
-        }                                                                                                    \
-    }                                                                                                        \
-    INLINE void gather_##U(U *tile, const uint8_t *const *planes, size_t i, size_t m)                        \
-    {                                                                                                        \
-        const uint8_t *lowest = planes[0] + i;                                                               \
-        for (size_t j = 0; j < m; j++)                                                                       \
-            tile[j] = lowest[j];                                                                             \
-        for (int k = 1; k < W; k++) {                                                                        \
-            const uint8_t *plane = planes[k] + i;                                                            \
-            for (size_t j = 0; j < m; j++)                                                                   \
-                tile[j] |= (U)((U)plane[j] << (8 * k));                                                      \
-        }                                                                                                    \
+        swap_tile_##U(tile, m);                                                                              \
     }                                                                                                        \
     INLINE U sign_##U(U u) { return (U)(0 - (U)(u >> (8 * W - 1))); }                                        \
     INLINE U ordered_##U(U u, int is_float)                                                                  \
@@ -86,16 +151,19 @@
         if (rotate)                                                                                          \
             for (size_t j = 0; j < m; j++)                                                                   \
                 tile[j] = (U)((U)(tile[j] << 1) | (U)(tile[j] >> (8 * W - 1)));                              \
-        scatter_##U(out, n, i, tile, m);                                                                     \
+        swap_tile_##U(tile, m);                                                                              \
+        scatter_##U(out, n, i, (const uint8_t *)tile, m);                                                    \
     }                                                                                                        \
     INLINE void merge_tile_##U(uint8_t *out, const uint8_t *const *planes, size_t i, size_t m, int rotate)   \
     {                                                                                                        \
         U tile[TILE];                                                                                        \
-        gather_##U(tile, planes, i, m);                                                                      \
+        gather_##U((uint8_t *)tile, planes, i, m);                                                           \
+        swap_tile_##U(tile, m);                                                                              \
         if (rotate)                                                                                          \
             for (size_t j = 0; j < m; j++)                                                                   \
                 tile[j] = (U)((U)(tile[j] >> 1) | (U)(tile[j] << (8 * W - 1)));                              \
-        store_##U(out + i * W, tile, m);                                                                     \
+        swap_tile_##U(tile, m);                                                                              \
+        memcpy(out + i * W, tile, m * W);                                                                    \
     }                                                                                                        \
     INLINE void sub_split_tile_##U(uint8_t *out, const uint8_t *raw, const uint8_t *base, size_t n,          \
                                    size_t i, size_t m, int is_float)                                         \
@@ -107,29 +175,32 @@
             U d = (U)(ordered_##U(tile[j], is_float) - ordered_##U(other[j], is_float));                     \
             tile[j] = (U)((U)(d << 1) ^ sign_##U(d));                                                        \
         }                                                                                                    \
-        scatter_##U(out, n, i, tile, m);                                                                     \
+        swap_tile_##U(tile, m);                                                                              \
+        scatter_##U(out, n, i, (const uint8_t *)tile, m);                                                    \
     }                                                                                                        \
     INLINE void sub_merge_tile_##U(uint8_t *out, const uint8_t *const *planes, const uint8_t *base,          \
                                    size_t i, size_t m, int is_float)                                         \
     {                                                                                                        \
         U tile[TILE], other[TILE];                                                                           \
-        gather_##U(tile, planes, i, m);                                                                      \
+        gather_##U((uint8_t *)tile, planes, i, m);                                                           \
+        swap_tile_##U(tile, m);                                                                              \
         load_##U(other, base + i * W, m);                                                                    \
         for (size_t j = 0; j < m; j++) {                                                                     \
             U d = (U)((U)(tile[j] >> 1) ^ (U)(0 - (U)(tile[j] & 1)));                                        \
             tile[j] = unordered_##U((U)(d + ordered_##U(other[j], is_float)), is_float);                     \
         }                                                                                                    \
-        store_##U(out + i * W, tile, m);                                                                     \
+        swap_tile_##U(tile, m);                                                                              \
+        memcpy(out + i * W, tile, m * W);                                                                    \
     }                                                                                                        \
     CLONES static void split_##U(uint8_t *out, const uint8_t *raw, size_t n, int rotate)                     \
     {                                                                                                        \
         FOR_TILES(if (rotate) split_tile_##U(out, raw, n, i, TILE, 1);                                       \
-                  else split_tile_##U(out, raw, n, i, TILE, 0), split_tile_##U(out, raw, n, i, n - i, rotate)) \
+                  else split_tile_##U(out, raw, n, i, TILE, 0), split_tile_##U(out, raw, n, i, n - i, rotate))\
     }                                                                                                        \
     CLONES static void merge_##U(uint8_t *out, const uint8_t *const *planes, size_t n, int rotate)           \
     {                                                                                                        \
         FOR_TILES(if (rotate) merge_tile_##U(out, planes, i, TILE, 1);                                       \
-                  else merge_tile_##U(out, planes, i, TILE, 0), merge_tile_##U(out, planes, i, n - i, rotate)) \
+                  else merge_tile_##U(out, planes, i, TILE, 0), merge_tile_##U(out, planes, i, n - i, rotate))\
     }                                                                                                        \
     CLONES static void sub_split_##U(uint8_t *out, const uint8_t *raw, const uint8_t *base, size_t n,        \
                                      int is_float)                                                           \
@@ -146,7 +217,7 @@
                   sub_merge_tile_##U(out, planes, base, i, n - i, is_float))                                 \
     }
 
-/* Whole tiles have a length known to the compiler; the last, shorter one has a copy of the loops for itself. */
+/* Whole tiles have a length known to the compiler; the last, shorter one has its own copy of the loops. */
 #define FOR_TILES(WHOLE, LAST)                                                                               \
     size_t i = 0;                                                                                            \
     for (; i + TILE <= n; i += TILE) {                                                                       \
@@ -213,7 +284,7 @@ static void release_planes(Planes *planes)
     planes->width = 0;
 }
 
-/* Fill `planes` from a sequence of 1, 2, 4 or 8 buffers of equal length; returns 0 with an error set otherwise. */
+/* Hold the 1, 2, 4 or 8 buffers of equal length in `sequence`; returns 0 with an error set otherwise. */
 static int hold_planes(PyObject *sequence, Planes *planes)
 {
     planes->width = 0;

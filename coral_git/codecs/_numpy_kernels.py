@@ -54,7 +54,9 @@ def sub_merge(planes: Sequence[Buffer], base: Buffer, width: int, is_float: bool
     zigzag ^= -odd
     zigzag += _ordered(others, width) if is_float else others
     if is_float:
-        zigzag ^= ~_sign_mask(zigzag, width) | _top(zigzag, width)
+        mask = ~_sign_mask(zigzag, width)
+        mask |= 1 << (8 * width - 1)
+        zigzag ^= mask
     return _bytes_of(zigzag)
 
 
@@ -66,10 +68,6 @@ def _units(data: Buffer, width: int) -> NDArray[Any]:
     return np.frombuffer(data, dtype=f"<u{width}") if len(data) else np.empty(0, dtype=f"<u{width}")
 
 
-def _top(units: NDArray[Any], width: int) -> Any:
-    return units.dtype.type(1 << (8 * width - 1))
-
-
 def _sign_mask(units: NDArray[Any], width: int) -> NDArray[Any]:
     """All ones where the top bit is set, else zero."""
     return -(units >> (8 * width - 1))
@@ -77,7 +75,7 @@ def _sign_mask(units: NDArray[Any], width: int) -> NDArray[Any]:
 
 def _ordered(units: NDArray[Any], width: int) -> NDArray[Any]:
     mask = _sign_mask(units, width)
-    mask |= _top(units, width)
+    mask |= 1 << (8 * width - 1)
     mask ^= units
     return mask
 
@@ -112,4 +110,4 @@ def _from_planes(planes: Sequence[Buffer]) -> NDArray[Any]:
 def _bytes_of(array: NDArray[Any]) -> Buffer:
     import numpy as np
 
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
+    return array.reshape(-1).view(np.uint8).data if array.size else b""

@@ -23,10 +23,10 @@ _BYTES_DELTA: Codec = PrefixCodec()
 
 
 def sample_ranges(raw_length: int, element: Element) -> list[tuple[int, int]]:
-    """Start and length of the runs to look at: spread evenly, whole units, the whole object if it is small."""
-    runs, run = (
-        (_BYTES_RUNS, _BYTES_RUN) if element == Element.BYTES else (_RUNS, _RUN_ELEMENTS * element.width)
-    )
+    """Start and length of the runs to look at: whole units, spread evenly; all of a small object."""
+    runs, run = _RUNS, _RUN_ELEMENTS * element.width
+    if element == Element.BYTES:
+        runs, run = _BYTES_RUNS, _BYTES_RUN
     if raw_length <= runs * run:
         return [(0, raw_length)] if raw_length else []
     spare = (raw_length - run) // element.width

@@ -53,11 +53,27 @@ def compress_bytes(data: Buffer) -> bytes:
 
 def compress_with_prefix(data: Buffer, prefix: Buffer) -> bytes:
     """A zstd frame of bytes that may refer to ``prefix`` as if it came before them."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        BYTES_LEVEL, source_size=len(prefix) + len(data), dict_size=len(prefix), write_content_size=1
-    )
     dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    parameters = _prefix_parameters(len(data), len(prefix))
     return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters).compress(data)
+
+
+def _prefix_parameters(length: int, prefix_length: int) -> zstandard.ZstdCompressionParameters:
+    # zstd indexes only the last 8 << hash_log bytes of a prefix, so the table must grow with it: with the
+    # parameters of a plain level the bytes most like the block would be forgotten.
+    hash_log = min(max(prefix_length.bit_length() - 3, 14), 24)
+    return zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_FAST,
+        window_log=min(max((length + prefix_length).bit_length(), 17), 27),
+        hash_log=hash_log,
+        chain_log=hash_log,
+        search_log=1,
+        min_match=6,
+        target_length=0,
+        write_content_size=1,
+        write_checksum=0,
+        write_dict_id=0,
+    )
 
 
 def decompress(frame: Buffer, length: int) -> bytes:

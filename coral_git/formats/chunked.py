@@ -1,9 +1,9 @@
 """Content-defined chunking, for files that no reader understands.
 
-After FastCDC (Xia et al., USENIX ATC 2016): a gear hash over the last 32 bytes decides where to cut, the first
-64 KiB of a chunk are skipped, and a harder condition before the normal size than after it keeps sizes close to
-each other. What is cut depends on nothing but the bytes since the last cut, so an insertion moves few cuts. The
-hash of all positions of a block is computed at once, by doubling: a window of 2k bytes is two windows of k.
+After FastCDC (Xia et al., USENIX ATC 2016): a gear hash over the last 32 bytes decides where to cut, the
+first 64 KiB of a chunk are skipped, and a harder condition before the normal size than after it keeps sizes
+close to each other. A cut depends on nothing but the bytes since the one before, so an insertion moves few
+cuts. The hashes of a whole block are computed at once, by doubling: a window of 2k bytes is two windows of k.
 
 Cut points decide object ids, so nothing here may change; another rule would be ``chunks/2``.
 """
@@ -43,7 +43,7 @@ _FindCut = Callable[[bytes, int], int | None]
 
 
 def chunk_file(source: ByteSource) -> Iterator[tuple[int, int]]:
-    """The chunks of a file as (offset, length), in order; together they are the file, and an empty file has none.
+    """The chunks of a file as (offset, length), in order; an empty file has none.
 
     Memory is a block of 64 KiB and its hashes, whatever the size of the file.
 
@@ -86,7 +86,7 @@ def _finder() -> _FindCut:
     second = np.empty_like(first)
 
     def find_cut(block: bytes, bound: int) -> int | None:
-        """The first position whose hash of the 32 bytes before it is below ``bound``; position 0 is byte 32."""
+        """The first byte, counted from byte 32 of the block, before which the hash is below ``bound``."""
         codes = np.frombuffer(block, np.uint8)
         hashes = np.take(gear, codes, out=first[: len(codes)], mode="clip")
         hashes = _windows(hashes, second[: len(codes)])[_WINDOW - 1 :]

@@ -1,7 +1,7 @@
 """The table of the chunker's rolling hash, one 32-bit number per byte value.
 
-Number ``b`` is the first four bytes, read little endian, of the SHA-256 of ``coral-git gear <b>`` in ASCII with
-``b`` in decimal. It decides where opaque files are cut, so it never changes.
+Number ``b`` is the first four bytes, read little endian, of the SHA-256 of ``coral-git gear <b>`` in ASCII,
+with ``b`` in decimal. It decides where opaque files are cut, so it never changes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Safetensors: eight bytes of header length, a JSON header, the tensors.
 
-The specification is https://github.com/huggingface/safetensors#format. This reader takes fewer files than that
-library: whatever two readers might understand differently (a name twice, unknown fields, lone surrogates,
-lengths that do not match the shape) is refused, and the file is stored in chunks. Holes between the tensors
-and bytes after them are fine; they belong to the rest.
+The specification is https://github.com/huggingface/safetensors#format. This reader takes fewer files than
+that library: whatever two readers might understand differently (a name twice, unknown fields, lone
+surrogates, lengths that do not match the shape) is refused, and the file is stored in chunks. Holes between
+the tensors and bytes after them are fine; they belong to the rest.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _segments(header: bytes, start: int, size: int, limits: Limits) -> list[Tens
 
 
 def _in_file_order(segments: Iterable[TensorSegment]) -> tuple[TensorSegment, ...]:
-    """Sorted by place; tensors without bytes stay in the order of the header and go before one at the same place."""
+    """Sorted by place; at the same place, those without bytes come first, in the order of the header."""
     ordered = sorted(segments, key=lambda segment: (segment.offset, segment.length))
     end = 0
     for segment in ordered:

@@ -24,9 +24,8 @@ _OPEN = re.compile(rf"{_WS}\{{")
 _EMPTY = re.compile(rf"{_WS}\}}")
 _NEXT = re.compile(rf"{_WS}([,}}])")
 _METADATA_BODY = re.compile(rf"(?:{_PAIR},)*+{_PAIR}\}}")
-_FIELD = re.compile(
-    rf'{_WS}"(dtype|shape|data_offsets)"{_WS}:{_WS}(?:"([A-Z0-9_a-z]{{1,32}})"|\[([0-9, \t\n\r]*+)\]){_WS}([,}}])'
-)
+_VALUE = r'(?:"([A-Z0-9_a-z]{1,32})"|\[([0-9, \t\n\r]*+)\])'
+_FIELD = re.compile(rf'{_WS}"(dtype|shape|data_offsets)"{_WS}:{_WS}{_VALUE}{_WS}([,}}])')
 _ESCAPE = re.compile(r'\\(?:(["\\/bfnrt])|u([0-9a-fA-F]{4}))')
 _PLAIN = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _METADATA = "__metadata__"

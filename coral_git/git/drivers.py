@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from coral_git.errors import GitError, UsageError
+from coral_git.errors import UsageError
 from coral_git.git.command import Git
 
 PROGRAM = "git-coral"

@@ -64,7 +64,8 @@ def _main_work_tree(paths: GitPaths) -> str | None:
     if os.path.realpath(paths.git_dir) == os.path.realpath(paths.common_dir):
         return None if paths.is_bare else paths.work_tree
     root, name = os.path.split(paths.common_dir)
-    return root if name == ".git" else None
+    has_index = os.path.isfile(os.path.join(paths.common_dir, "index"))  # a bare ".git" has none
+    return root if name == ".git" and has_index else None
 
 
 def _target(paths: GitPaths, root: str) -> str:

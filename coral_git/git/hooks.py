@@ -83,15 +83,38 @@ class HookFolder:
 
 def locate(git: Git, paths: GitPaths) -> HookFolder:
     """Find the folder of the hooks, with ``core.hooksPath`` taken into account."""
+    value = git.run("config", "-z", "--type=path", "core.hooksPath", check=False).removesuffix(b"\0")
+    return folder_of(paths, os.fsdecode(value))
+
+
+def folder_of(paths: GitPaths, hooks_path: str | None) -> HookFolder:
+    """The folder of the hooks, for a value of ``core.hooksPath``, without asking git.
+
+    Args:
+        paths: the repository.
+        hooks_path: the value; empty or None when it is not set.
+    """
     own = os.path.join(paths.common_dir, "hooks")
-    listed = git.run("config", "--list", "-z", "--name-only").lower().split(b"\0")
-    if b"core.hookspath" not in listed:
+    if not hooks_path:
         return HookFolder(own, False)
-    value = git.run("config", "-z", "--type=path", "core.hooksPath").removesuffix(b"\0")
-    configured = os.path.join(paths.work_tree or paths.git_dir, os.fsdecode(value))
+    configured = os.path.join(paths.work_tree or paths.git_dir, os.path.expanduser(hooks_path))
     if os.path.realpath(configured) == os.path.realpath(own):
         return HookFolder(own, False)
     return HookFolder(configured, True)
+
+
+def has_foreign_hook(paths: GitPaths, name: str, hooks_path: str | None = None) -> bool:
+    """Whether git runs a hook of somebody else's.
+
+    Args:
+        paths: the repository.
+        name: the name of the hook, e.g. ``"post-checkout"``.
+        hooks_path: the value of ``core.hooksPath``; empty or None when it is not set.
+    """
+    path = os.path.join(folder_of(paths, hooks_path).path, name)
+    if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+        return False
+    return not _BLOCK.search(_read(path) or b"")
 
 
 def inspect(folder: HookFolder, program: str = "git-coral") -> HookReport:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from coral_git.limits import Limits
-from coral_git.manifest.escape import unescape_name
 from coral_git.manifest.entries import ChunkEntry, Manifest, TableRef, TensorEntry
+from coral_git.manifest.escape import unescape_name
 from coral_git.manifest.parts import part_count
 from coral_git.manifest.text import MAX_CHUNKS, MAX_TENSORS, SCALAR, LineError, number, object_id
 from coral_git.types import DTYPES, DType, ObjectId, tensor_bytes
@@ -27,6 +27,7 @@ class TensorLines:
         self.entries: list[TensorEntry] = []
         self.length = 0
         self._limits = limits
+        self._name_bytes = limits.name_bytes
         self._names: set[str] = set()
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
@@ -38,46 +39,45 @@ class TensorLines:
         """
         if len(self.entries) + len(lines) > MAX_TENSORS:
             raise LineError(first, "too many tensors")
+        entries, kinds, names = self.entries, self._kinds, self._names
         for line_number, line in enumerate(lines, first):
             fields = line.split(" ")
             if fields[0] != "tensor" or len(fields) < 4:
                 raise LineError(line_number, "no 'tensor' line")
-            name = self._name(fields[1], line_number)
-            dtype, shape, length, count = self._kind(fields[2], fields[3], line_number)
-            if len(fields) - 4 != count:
-                raise LineError(
-                    line_number, f"a tensor of {length} bytes has {count} ids, not {len(fields) - 4}"
-                )
-            self.entries.append(TensorEntry(name, dtype, shape, read_ids(fields[4:], line_number)))
+            _, name, dtype_name, shape_text, *ids = fields
+            if len(name) > self._name_bytes or not name or "\\" in name:
+                name = self._unescape(name, line_number)
+            if name in names:
+                raise LineError(line_number, "a second tensor of this name")
+            names.add(name)
+            kind = kinds.get((dtype_name, shape_text)) or self._kind(dtype_name, shape_text, line_number)
+            dtype, shape, length, count = kind
+            if len(ids) != count:
+                raise LineError(line_number, f"a tensor of {length} bytes has {count} ids, not {len(ids)}")
+            entries.append(TensorEntry(name, dtype, shape, read_ids(ids, line_number)))
             self.length += length
 
-    def _name(self, text: str, line_number: int) -> str:
-        name = text
-        if not text or "\\" in text:
-            try:
-                name = unescape_name(text)
-            except ValueError:
-                raise LineError(line_number, "the name is not escaped as names are") from None
-        if len(name) > self._limits.name_bytes or len(name.encode()) > self._limits.name_bytes:
-            raise LineError(line_number, f"the name is longer than {self._limits.name_bytes} bytes")
-        if name in self._names:
-            raise LineError(line_number, "a second tensor of this name")
-        self._names.add(name)
+    def _unescape(self, text: str, line_number: int) -> str:
+        """A name that is not simply as it is written."""
+        try:
+            name = unescape_name(text)
+        except ValueError:
+            raise LineError(line_number, "the name is not escaped as names are") from None
+        if len(name.encode()) > self._name_bytes:
+            raise LineError(line_number, f"the name is longer than {self._name_bytes} bytes")
         return name
 
     def _kind(self, dtype_name: str, shape_text: str, line_number: int) -> _Kind:
         """Dtype, shape, bytes and number of parts; most tensors of a model share a few of them."""
-        kind = self._kinds.get((dtype_name, shape_text))
-        if kind is None:
-            dtype = DTYPES.get(dtype_name)
-            if dtype is None:
-                raise LineError(line_number, "an unknown dtype")
-            shape = _shape(shape_text, line_number, self._limits)
-            length = tensor_bytes(dtype, shape)
-            if length is None:
-                raise LineError(line_number, "the tensor does not fill whole bytes")
-            kind = dtype, shape, length, part_count(dtype, length, self._limits)
-            self._kinds[dtype_name, shape_text] = kind
+        dtype = DTYPES.get(dtype_name)
+        if dtype is None:
+            raise LineError(line_number, "an unknown dtype")
+        shape = _shape(shape_text, line_number, self._limits)
+        length = tensor_bytes(dtype, shape)
+        if length is None:
+            raise LineError(line_number, "the tensor does not fill whole bytes")
+        kind = dtype, shape, length, part_count(dtype, length, self._limits)
+        self._kinds[dtype_name, shape_text] = kind
         return kind
 
 
@@ -130,8 +130,8 @@ def finish(manifest: Manifest, body: TensorLines | ChunkLines) -> Manifest:
     if length != manifest.size:
         raise LineError(0, f"the parts add up to {length} bytes, the size is {manifest.size}")
     if isinstance(body, TensorLines):
-        return replace(manifest, tensors=tuple(body.entries))
-    return replace(manifest, chunks=tuple(body.entries))
+        return replace(manifest, tensors=tuple(body.entries), tables=())
+    return replace(manifest, chunks=tuple(body.entries), tables=())
 
 
 def read_tables(lines: Sequence[str], first: int, most: int, limits: Limits) -> tuple[TableRef, ...]:
@@ -160,13 +160,10 @@ def read_ids(words: Sequence[str], line_number: int) -> tuple[ObjectId, ...]:
     Raises:
         LineError: a word is none.
     """
-    ids = []
-    for word in words:
-        found = object_id(word)
-        if found is None:
-            raise LineError(line_number, "an object id is 64 lower-case hexadecimal digits")
-        ids.append(found)
-    return tuple(ids)
+    ids = tuple([found for found in map(object_id, words) if found])
+    if len(ids) != len(words):
+        raise LineError(line_number, "an object id is 64 lower-case hexadecimal digits")
+    return ids
 
 
 def _shape(text: str, line_number: int, limits: Limits) -> tuple[int, ...]:

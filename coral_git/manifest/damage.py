@@ -6,11 +6,11 @@ _BOM = b"\xef\xbb\xbf"
 _TAKE_ONE = "git checkout --ours -- PATH or git checkout --theirs -- PATH"
 _AFTER_MERGE = f"take one side's: {_TAKE_ONE} (git checkout --merge -- PATH brings the conflict back)"
 _RESTORE = f"take a version as a whole: git checkout HEAD -- PATH, or in a merge {_TAKE_ONE}"
-_LINE_ENDS = "something converted the line ends: exempt PATH with '-text' in .gitattributes, then git checkout HEAD -- PATH"
+_LINE_ENDS = "exempt PATH with '-text' in .gitattributes, then git checkout HEAD -- PATH"
 
 
 def describe_damage(text: bytes) -> str:
-    """What is probably wrong with a text that begins as a manifest and is none; one line, without its path."""
+    """What probably happened to a text that begins as a manifest and is none: one line, without its path."""
     if has_conflict_markers(text):
         return "it holds conflict markers"
     if text.startswith(_BOM):

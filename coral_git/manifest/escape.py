@@ -41,7 +41,7 @@ def unescape_name(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""A text that cannot control a terminal: all that is not printable as ``\xNN``, ``\uNNNN`` or ``\UNNNNNNNN``."""
+    r"""A text that cannot control a terminal: the rest as ``\xNN``, ``\uNNNN``, ``\UNNNNNNNN``."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape_char(ord(char)) for char in text)

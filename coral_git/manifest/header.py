@@ -43,6 +43,11 @@ class HeaderLines:
 
 
 def read_rest(header: HeaderLines, size: int, limits: Limits) -> tuple[int, tuple[ObjectId, ...]]:
+    """Length and ids of the bytes that belong to no tensor.
+
+    Raises:
+        LineError: the line is malformed.
+    """
     first, *words = header.take("rest").split(" ")
     length = number(first)
     if not length or length > size:
@@ -53,6 +58,11 @@ def read_rest(header: HeaderLines, size: int, limits: Limits) -> tuple[int, tupl
 
 
 def read_gaps(header: HeaderLines, rest_length: int) -> tuple[int, ...]:
+    """How much of the rest lies in each gap.
+
+    Raises:
+        LineError: the line is malformed, or not the one way to write its numbers.
+    """
     gaps: list[int] = []
     last = None
     for word in header.take("gaps").split(" "):

@@ -44,7 +44,7 @@ class Placement:
 
 
 def placements(manifest: Manifest, limits: Limits) -> Iterator[Placement]:
-    """Every object of an expanded manifest with its place: rest parts first, then tensors or chunks in file order.
+    """Every object of an expanded manifest with its place: rest first, then tensors or chunks in file order.
 
     Raises:
         ValueError: the manifest still has tables.

@@ -26,10 +26,9 @@ from coral_git.manifest.text import (
     is_chunked,
     is_format,
     number,
-    object_id,
     text_lines,
 )
-from coral_git.types import FileDigest
+from coral_git.types import FileDigest, ObjectId
 
 __all__ = ["FIRST_LINE", "claims_manifest", "is_manifest_start", "parse"]
 
@@ -96,21 +95,26 @@ def _parse(text: bytes, limits: Limits) -> Manifest:
     size = header.take_number("size")
     sha256 = FileDigest(header.take_digest("sha256"))
     root = header.take_digest("root")
-    rest_length, rest, gaps, tensor_count = 0, (), (), None
+    manifest = Manifest(format_name, size, sha256)
     if not is_chunked(format_name):
-        if header.has("rest"):
-            rest_length, rest = read_rest(header, size, limits)
-            gaps = read_gaps(header, rest_length)
-        tensor_count = header.take_number("tensors")
-        if tensor_count > MAX_TENSORS or (gaps and len(gaps) != tensor_count + 1):
-            raise LineError(
-                header.taken, "the number of tensors does not agree with the gaps, or is too large"
-            )
-    manifest = Manifest(format_name, size, sha256, rest_length, rest, gaps, tensor_count)
+        manifest = _with_rest(manifest, header, limits)
     manifest = _with_body(manifest, header, limits)
     if _root(text, lines) != root:
         raise LineError(_ROOT_LINE + 1, "the root is not the one of this text")
     return manifest
+
+
+def _with_rest(manifest: Manifest, header: HeaderLines, limits: Limits) -> Manifest:
+    length = 0
+    rest: tuple[ObjectId, ...] = ()
+    gaps: tuple[int, ...] = ()
+    if header.has("rest"):
+        length, rest = read_rest(header, manifest.size, limits)
+        gaps = read_gaps(header, length)
+    count = header.take_number("tensors")
+    if count > MAX_TENSORS or (gaps and len(gaps) != count + 1):
+        raise LineError(header.taken, "the number of tensors does not agree with the gaps, or is too large")
+    return replace(manifest, rest_length=length, rest=rest, gaps=gaps, tensor_count=count)
 
 
 def _with_body(manifest: Manifest, header: HeaderLines, limits: Limits) -> Manifest:

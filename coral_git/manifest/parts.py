@@ -119,7 +119,7 @@ def gaps_of(layout: LayoutLike, size: int) -> tuple[int, ...]:
 
 
 def parts(layout: LayoutLike, size: int, limits: Limits) -> list[Part]:
-    """The parts of a file of ``size`` bytes: those of the rest first, then those of the tensors in file order.
+    """The parts of a file of ``size`` bytes: first those of the rest, then the tensors' in file order.
 
     Raises:
         ValueError: the tensors are out of order, overlap, or exceed the file.

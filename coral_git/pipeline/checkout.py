@@ -16,7 +16,7 @@ from coral_git.git.objects import blob_oid
 from coral_git.git.worktree import Expected, WorkTreeFile, require_space
 from coral_git.manifest.model import Manifest
 from coral_git.pipeline import statcache
-from coral_git.pipeline.decode import expanded, named, write_file
+from coral_git.pipeline.decode import expanded, write_file
 from coral_git.pipeline.fetch import fetch_missing
 from coral_git.pipeline.messages import missing_message, warn
 from coral_git.pipeline.parallel import Workers
@@ -124,7 +124,7 @@ def _write(
         try:
             write_file(manifest, workspace.store, target.fd, workers, os.fsdecode(file.path))
         except ObjectMissingError as error:
-            raise named(error, manifest, b"", workspace.limits) from error
+            raise error
         if workspace.settings.verify_full:
             verify_digest(target.fd, manifest)
         return target.commit(file.text if file.expected is None else file.expected)

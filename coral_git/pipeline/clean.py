@@ -63,7 +63,9 @@ def _pass_manifest(workspace: Workspace, path: bytes, source: FileSource) -> byt
     """A manifest goes through unchanged; a broken one is refused, never stored as weights."""
     limit = workspace.limits.manifest_bytes
     if source.size > limit:
-        raise InvalidManifestError(f"'{os.fsdecode(path)}' claims to be a manifest and has {source.size} bytes")
+        raise InvalidManifestError(
+            f"'{os.fsdecode(path)}' claims to be a manifest and has {source.size} bytes"
+        )
     text = source.read_at(0, source.size)
     try:
         parse(text, workspace.limits)
@@ -96,7 +98,12 @@ def _is_stored(workspace: Workspace, text: bytes) -> bool:
 
 
 def _clean_bytes(
-    workspace: Workspace, path: bytes, source: FileSource, workers: Workers, recalled: bytes | None, write: bool
+    workspace: Workspace,
+    path: bytes,
+    source: FileSource,
+    workers: Workers,
+    recalled: bytes | None,
+    write: bool,
 ) -> bytes:
     previous = list(previous_manifests(workspace, path))
     known = [stored.text for stored in previous]
@@ -150,7 +157,9 @@ def _make_manifest(
     limits = workspace.limits
     digest = workers.submit(_sha256, source)
     layout = read_layout(source, limits)
-    parts = list(chunk_parts(chunk_file(source))) if layout is None else list_parts(layout, source.size, limits)
+    parts = (
+        list(chunk_parts(chunk_file(source))) if layout is None else list_parts(layout, source.size, limits)
+    )
     sources = [_with_bases(source, part, layout is None, bases) for part in parts]
     if not write:
         ids = [part.object_id for part in workers.map(hash_part, sources)]

@@ -69,7 +69,7 @@ def stream_file(manifest: Manifest, store: Store, workers: Workers) -> Iterator[
     hasher = blake3()
 
     def read(run: _Run) -> tuple[_Run, bytes]:
-        return run, readers.get(run.placement).read(run.start, run.length)
+        return run, bytes(readers.get(run.placement).read(run.start, run.length))
 
     runs = _runs(placements(manifest, store.limits), store.limits.block_elements * 4)
     for run, data in workers.map(read, runs):
@@ -98,7 +98,7 @@ def named(
 
 
 def owner_of(manifest: Manifest, object_id: ObjectId) -> str:
-    """What an object is in a manifest, for messages: ``tensor 'a.b'``, ``chunk 3``, …"""
+    """What an object is in a manifest, for messages, e.g. ``tensor 'a.b'``; empty when it is unknown."""
     if object_id in manifest.rest:
         return "bytes between the tensors"
     for tensor in manifest.tensors:

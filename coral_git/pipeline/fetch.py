@@ -122,4 +122,6 @@ def _import(workspace: Workspace, downloads: Sequence[PackDownload]) -> None:
         try:
             workspace.store.import_pack(download.path, expected=download.pack)
         except CoralError as error:
-            raise type(error)(f"received pack {download.pack.hex()}: {error.message}", hint=error.hint) from error
+            raise type(error)(
+                f"received pack {download.pack.hex()}: {error.message}", hint=error.hint
+            ) from error

@@ -7,9 +7,11 @@ import signal
 from collections.abc import Iterable, Iterator
 
 from coral_git.git.filter_protocol import Request
+from coral_git.manifest.model import Manifest
 from coral_git.pipeline.checkout import Outcome, Pending, write_pending
 from coral_git.pipeline.clean import clean_content
-from coral_git.pipeline.messages import say, show_path, warn
+from coral_git.pipeline.fetch import fetch_missing
+from coral_git.pipeline.messages import missing_message, say, show_path, warn
 from coral_git.pipeline.progress import Progress
 from coral_git.pipeline.setup import set_up_on_first_use
 from coral_git.pipeline.smudge import (
@@ -54,7 +56,7 @@ class CoralFilter:
         if manifest is None or os.environ.get("CORAL_SKIP_SMUDGE"):
             return text
         if request.can_delay and may_defer(self._workspace, manifest.size):
-            self._check_strict(path, text, manifest)
+            self._check_strict(path, manifest)
             self._pending[path] = Pending(path, text, manifest)
             return text
         return smudge_inline(self._workspace, path, text, manifest)
@@ -76,10 +78,12 @@ class CoralFilter:
         except KeyboardInterrupt:
             say("interrupted; files that are not written yet are manifests: run 'git coral checkout'")
 
-    def _check_strict(self, path: bytes, text: bytes, manifest: Manifest) -> None:
+    def _check_strict(self, path: bytes, manifest: Manifest) -> None:
         """With ``coral.strict``, fail while git still can."""
         if self._workspace.settings.strict:
-            require_objects(self._workspace, path, manifest)
+            missing = fetch_missing(self._workspace, [(path, manifest)])
+            if missing:
+                raise missing_message(path, manifest, missing)
 
 
 def report(outcome: Outcome) -> None:

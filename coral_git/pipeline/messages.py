@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 from coral_git.errors import ObjectMissingError
-from coral_git.limits import Limits
 from coral_git.manifest.escape import printable
 from coral_git.manifest.model import Manifest
 from coral_git.pipeline.decode import owner_of
@@ -35,7 +34,7 @@ def show_path(path: bytes) -> str:
 
 
 def missing_message(
-    path: bytes, manifest: Manifest, missing: Sequence[ObjectId], limits: Limits, asked: Sequence[str] = ()
+    path: bytes, manifest: Manifest, missing: Sequence[ObjectId], asked: Sequence[str] = ()
 ) -> ObjectMissingError:
     """The error for a file some of whose objects cannot be had; it names tensors and remotes."""
     owners = list(dict.fromkeys(filter(None, (owner_of(manifest, one) for one in missing))))

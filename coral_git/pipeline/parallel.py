@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -63,7 +63,7 @@ class Workers:
         """How many calls are in flight for one map, so that memory stays bounded."""
         return 2 * self._count
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Self
 
 _DELAY_SECONDS = 0.5
 _INTERVAL_SECONDS = 0.1
@@ -25,7 +26,7 @@ class Progress:
         self._next = time.monotonic() + _DELAY_SECONDS
         self._shown = False
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -22,7 +22,7 @@ def set_up(workspace: Workspace) -> hooks.HookReport:
 
 
 def set_up_on_first_use(workspace: Workspace) -> None:
-    """What the filter does in a repository that was merely cloned: afterwards, a push leaves nothing behind."""
+    """What the filter does in a repository that was merely cloned, so that a push leaves nothing behind."""
     if workspace.has_store or not workspace.settings.auto_setup:
         return
     try:

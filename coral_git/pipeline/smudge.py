@@ -12,11 +12,10 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from coral_git import fsops
-from coral_git.errors import FormatVersionError, InvalidManifestError, ObjectMissingError
+from coral_git.errors import FormatVersionError, InvalidManifestError
 from coral_git.git.hooks import has_foreign_hook
-from coral_git.manifest.model import Manifest, object_ids
+from coral_git.manifest.model import Manifest
 from coral_git.manifest.parse import claims_manifest, parse
-from coral_git.pipeline.checkout import Pending
 from coral_git.pipeline.decode import expanded, stream_file
 from coral_git.pipeline.fetch import fetch_missing
 from coral_git.pipeline.messages import missing_message, warn
@@ -64,7 +63,8 @@ def may_defer(workspace: Workspace, size: int) -> bool:
         return False
     if os.environ.get("CI", "").lower() in ("true", "1") and size <= workspace.limits.inline_smudge_bytes:
         return False  # a missing or damaged object must fail the job, and only an inline answer can
-    if any(has_foreign_hook(workspace.paths, name) for name in ("post-checkout", "post-merge")):
+    hooks_path = workspace.config.get("core.hooksPath")
+    if any(has_foreign_hook(workspace.paths, name, hooks_path) for name in ("post-checkout", "post-merge")):
         return False
     return not _rebase_executes(workspace)
 
@@ -88,7 +88,7 @@ def smudge_inline(
     """
     missing = fetch_missing(workspace, [(path, manifest)])
     if missing:
-        error = missing_message(path, manifest, missing, workspace.limits)
+        error = missing_message(path, manifest, missing)
         if workspace.settings.strict:
             raise error
         warn(error.message, error.hint)
@@ -108,15 +108,3 @@ def pass_through(source: FileSource) -> Iterator[Buffer]:
             yield source.read_at(offset, _PASSED_BYTES)
     finally:
         source.close()
-
-
-__all__ = [
-    "Pending",
-    "may_defer",
-    "object_ids",
-    "parse_for_checkout",
-    "pass_through",
-    "receive_text",
-    "smudge_inline",
-    "ObjectMissingError",
-]

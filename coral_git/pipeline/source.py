@@ -10,7 +10,9 @@ from coral_git import fsops
 from coral_git.errors import CoralError
 from coral_git.types import Buffer
 
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_OPEN_FLAGS = (
+    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+)
 HEAD_BYTES = 256
 """How much of a stream is looked at to tell a manifest from data."""
 
@@ -131,9 +133,9 @@ class Intake:
     def _add(self, piece: bytes) -> None:
         if len(self.head) < HEAD_BYTES:
             self.head += piece[: HEAD_BYTES - len(self.head)]
-        if self._file is not None and os.pread(self._file.fd, len(piece), self._length) != piece:
-            self._start_spool()
-        elif self._file is None and self._spool_fd is None:
+        if (self._file is not None and os.pread(self._file.fd, len(piece), self._length) != piece) or (
+            self._file is None and self._spool_fd is None
+        ):
             self._start_spool()
         if self._spool_fd is not None:
             fsops.write_all(self._spool_fd, piece, "spool")

@@ -25,7 +25,7 @@ def store_urls(workspace: Workspace) -> dict[str, str]:
 
 
 def git_remotes(workspace: Workspace) -> list[str]:
-    """The names of the git remotes: the upstream of the current branch first, then ``origin``, then the others."""
+    """The git remotes: the upstream of the current branch first, then ``origin``, then the others."""
     names = [
         key[len("remote.") : -len(_URL)]
         for key, _ in workspace.config.items()
@@ -34,7 +34,7 @@ def git_remotes(workspace: Workspace) -> list[str]:
     branch = workspace.git.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False).decode().strip()
     upstream = workspace.config.get(f"branch.{branch}.remote") if branch else None
     first = [name for name in (upstream, "origin") if name in names]
-    return list(dict.fromkeys(first + names))  # type: ignore[arg-type]
+    return list(dict.fromkeys(first + names))
 
 
 def open_store(workspace: Workspace, location: str) -> RemoteStore:

@@ -28,7 +28,7 @@ class Workspace:
     def __init__(self, paths: GitPaths, limits: Limits = DEFAULT_LIMITS) -> None:
         self.paths = paths
         self.limits = limits
-        self.git = Git()
+        self.git = Git(paths.work_tree or paths.git_dir)
 
     @classmethod
     def open(cls, directory: str = ".", limits: Limits = DEFAULT_LIMITS) -> Workspace:

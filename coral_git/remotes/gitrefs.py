@@ -7,8 +7,8 @@ of these commits follow from the bytes: a ref is only ever created, and to creat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
-from itertools import islice
 from typing import TypeVar
 
 from coral_git.errors import GitError, IntegrityError, PolicyError, RemoteError
@@ -17,7 +17,7 @@ from coral_git.remotes.address import GitAddress, UserRepository, read_user_repo
 from coral_git.remotes.base import INDEX_BYTES_MAX, PackDownload, PackUpload, RemoteContext
 from coral_git.remotes.messages import escape_lines, redact, remote_os_error
 from coral_git.remotes.publish import build_commits, publish, upload_batches
-from coral_git.remotes.scratch import FETCH, Scratch, open_scratch, push_name, push_targets
+from coral_git.remotes.scratch import FETCH, Scratch, is_wrong_format, open_scratch, push_name, push_targets
 from coral_git.remotes.snapshot import Kind, RefNames, file_name
 from coral_git.remotes.transfer import write_pack
 from coral_git.types import PackId
@@ -26,9 +26,9 @@ TRANSFER_BYTES = 1024 * MIB
 """Bytes of packs in one fetch or push, at most; hosts refuse more than 2 GiB."""
 
 _INDEXES_PER_FETCH = 256
+_INDEX_BYTES_PER_FETCH = 256 * MIB
 _PACKS_PER_FETCH_MAX = 64
 _OTHER_FORMAT = {"sha1": "sha256", "sha256": "sha1"}
-_WRONG_FORMAT = ("hash algorithm", "mismatched algorithms")
 
 Result = TypeVar("Result")
 
@@ -74,9 +74,12 @@ class GitRefsRemote:
 
     def get_indexes(self, packs: Iterable[PackId]) -> Iterator[tuple[PackId, bytes]]:
         """The indexes of those packs that are there, many in one ``git fetch``."""
-        remaining = iter(packs)
-        while batch := list(islice(remaining, _INDEXES_PER_FETCH)):
-            yield from self._in_scratch("fetch from", partial(self._indexes, batch))
+        remaining = list(packs)
+        while remaining:
+            batch = remaining[:_INDEXES_PER_FETCH]
+            handled, indexes = self._in_scratch("fetch from", partial(self._indexes, batch))
+            remaining = remaining[handled:]
+            yield from indexes
 
     def get_pack(self, pack: PackId, incoming_path: str) -> None:
         """Fetch a pack into a new file and check its SHA-256 on the way."""
@@ -108,13 +111,21 @@ class GitRefsRemote:
             target = push_name(number)
             publish(scratch, target, commits, partial(self._refs, target, scratch), self.name)
 
-    def _indexes(self, packs: Sequence[PackId], scratch: Scratch) -> list[tuple[PackId, bytes]]:
+    def _indexes(self, packs: Sequence[PackId], scratch: Scratch) -> tuple[int, list[tuple[PackId, bytes]]]:
+        """Fetch indexes; give how many packs were handled within the bound on memory, and the indexes."""
         blobs = self._fetch(scratch, "idx", packs)
-        indexes = []
-        for pack, blob in blobs.items():
-            self._check_length("index", pack, blob[1], INDEX_BYTES_MAX)
-            indexes.append((pack, scratch.read_blob(blob[0])))
-        return indexes
+        indexes: list[tuple[PackId, bytes]] = []
+        total = 0
+        for handled, pack in enumerate(packs):
+            if pack not in blobs:
+                continue
+            blob, length = blobs[pack]
+            self._check_length("index", pack, length, INDEX_BYTES_MAX)
+            total += length
+            if indexes and total > _INDEX_BYTES_PER_FETCH:
+                return handled, indexes
+            indexes.append((pack, scratch.read_blob(blob)))
+        return len(packs), indexes
 
     def _packs(self, downloads: Sequence[PackDownload], scratch: Scratch) -> None:
         packs = [download.pack for download in downloads]
@@ -126,14 +137,9 @@ class GitRefsRemote:
         for download in downloads:
             blob, length = blobs[download.pack]
             self._check_length("pack", download.pack, length, limit)
-            write_pack(
-                scratch.stream_blob(blob),
-                download.path,
-                download.pack,
-                f"remote '{self.name}'",
-                limit,
-                fsync=self._context.fsync,
-            )
+            origin = f"remote '{self.name}'"
+            with closing(scratch.stream_blob(blob)) as pieces:
+                write_pack(pieces, download.path, download.pack, origin, limit, fsync=self._context.fsync)
 
     def _fetch(self, scratch: Scratch, kind: Kind, packs: Sequence[PackId]) -> dict[PackId, tuple[str, int]]:
         """Fetch refs of a kind and give the blob of each; refs that the remote lacks are left out."""
@@ -169,14 +175,14 @@ class GitRefsRemote:
             try:
                 return self._open(action)
             except GitError as error:
-                if not any(text in error.message for text in _WRONG_FORMAT):
+                if not is_wrong_format(error):
                     raise
             self._format = _OTHER_FORMAT[self._format]
             return self._open(action)
         except GitError as error:
             raise RemoteError(
                 f"cannot {verb} remote '{self.name}': {escape_lines(error.message)}",
-                hint=f"see whether this works: git ls-remote {self.url}",
+                hint=f"see whether this works: git ls-remote {self.name}",
             ) from error
         except OSError as error:
             raise remote_os_error(error, f"{verb} remote '{self.name}'") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from coral_git.errors import GitError, IntegrityError, RemoteError
 from coral_git.remotes.base import PackUpload
 from coral_git.remotes.messages import escape_lines
-from coral_git.remotes.scratch import Scratch
+from coral_git.remotes.scratch import Scratch, is_wrong_format
 from coral_git.remotes.snapshot import Kind, RefNames, commit_bytes, tree_bytes
 from coral_git.remotes.transfer import file_digest
 from coral_git.types import PackId
@@ -122,6 +122,8 @@ def _create_all(
         try:
             _push_refs(scratch, target, missing)
         except GitError as error:
+            if is_wrong_format(error):
+                raise
             there = list_refs()
             _refuse_others(refs, there, name)
             left = {ref: commit for ref, commit in missing.items() if ref not in there}

@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from coral_git import fsops
+from coral_git.errors import GitError
 from coral_git.remotes.address import GitAddress, UserRepository
 from coral_git.remotes.base import PIECE_BYTES, GitProcess, RemoteContext
 
@@ -30,7 +31,6 @@ _SETTINGS = """\
 	looseCompression = 0
 	bigFileThreshold = 1m
 	fsync = none
-	fsyncObjectFiles = false
 	sharedRepository = umask
 [pack]
 	compression = 0
@@ -54,6 +54,14 @@ _SETTINGS = """\
 	auto = false
 """
 """Packs are compressed already: the defaults would compress and diff them again, at a tenth of the speed."""
+
+
+_WRONG_FORMAT = ("hash algorithm", "mismatched algorithms")
+
+
+def is_wrong_format(error: GitError) -> bool:
+    """Whether git says that a remote uses the other hash."""
+    return any(text in error.message for text in _WRONG_FORMAT)
 
 
 def push_name(number: int) -> str:
@@ -111,7 +119,7 @@ class Scratch:
         """A small blob."""
         return self.git.run("cat-file", "blob", identifier)
 
-    def stream_blob(self, identifier: str) -> Iterator[bytes]:
+    def stream_blob(self, identifier: str) -> Generator[bytes, None, None]:
         """A blob of any size, in pieces."""
         with self.git.stream("cat-file", "blob", identifier) as output:
             while piece := output.read(PIECE_BYTES):
@@ -156,7 +164,7 @@ def sweep(store_root: str) -> None:
     oldest = time.time() - _FOREIGN_SECONDS
     with os.scandir(store_root) as entries:
         for entry in entries:
-            if entry.name.startswith(mine):
+            if entry.name.startswith(mine) and os.name == "posix":
                 owner = entry.name[len(mine) :].partition("-")[0]
                 if owner.isdecimal() and not _is_alive(int(owner)):
                     remove_tree(entry.path)

@@ -86,18 +86,12 @@ class Cache:
             )
             for path, record in records
         ]
-        self.database.transaction(
-            lambda connection: connection.executemany(
-                "INSERT OR REPLACE INTO stat VALUES (?,?,?,?,?,?,?,?)", rows
-            )
-        )
+        self.database.write_rows("INSERT OR REPLACE INTO stat VALUES (?,?,?,?,?,?,?,?)", rows)
 
     def forget_stat(self, paths: Iterable[bytes]) -> None:
         """Forget files."""
         rows = [(path,) for path in paths]
-        self.database.transaction(
-            lambda connection: connection.executemany("DELETE FROM stat WHERE path=?", rows)
-        )
+        self.database.write_rows("DELETE FROM stat WHERE path=?", rows)
 
     def manifest_objects(self, blob: bytes) -> tuple[ObjectId, ...] | None:
         """The objects that a git blob names as a manifest; () when it is none, None when not known yet.
@@ -120,9 +114,7 @@ class Cache:
     def record_manifests(self, manifests: Iterable[tuple[bytes, Iterable[ObjectId]]]) -> None:
         """Remember what git blobs name; no objects for a blob that is no manifest."""
         rows = [(blob, b"".join(object_ids)) for blob, object_ids in manifests]
-        self.database.transaction(
-            lambda connection: connection.executemany("INSERT OR REPLACE INTO manifests VALUES (?,?)", rows)
-        )
+        self.database.write_rows("INSERT OR REPLACE INTO manifests VALUES (?,?)", rows)
 
 
 def _to_signed(value: int) -> int:

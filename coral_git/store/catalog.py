@@ -7,7 +7,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from coral_git import fsops
 from coral_git.errors import CoralError, IntegrityError, ObjectMissingError
@@ -26,6 +26,7 @@ _MAX_INDEX = 1 << 30
 _INODE_MASK = (1 << 63) - 1
 _CANNOT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _Watch = tuple[int, int, int]
+_Remembered = Mapping[ObjectId, Sequence[Placed]]
 
 
 class Catalog:
@@ -61,17 +62,18 @@ class Catalog:
             object_ids: what is wanted.
             thorough: list the directories when something misses even if their times did not change.
         """
-        found, missing = self._look(object_ids)
+        found, missing, remembered = self._look(object_ids)
         if missing and (thorough or self._watch is None or self._watch != self._observe()):
             self.rescan()
-            again, missing = self._look(object_ids)
-            found = again
-        if missing:
-            found.update(self._restore(missing))
+            found, missing, remembered = self._look(object_ids)
+        if missing and remembered:
+            found.update(self._restore(missing, remembered))
         return found
 
-    def _look(self, object_ids: Sequence[ObjectId]) -> tuple[dict[ObjectId, list[Location]], list[ObjectId]]:
-        """The remembered copies whose packs are where they should be, and the ids without one."""
+    def _look(
+        self, object_ids: Sequence[ObjectId]
+    ) -> tuple[dict[ObjectId, list[Location]], list[ObjectId], _Remembered]:
+        """The copies whose packs are in place, the ids without one, and all that is remembered."""
         remembered = self._table.lookup(object_ids)
         present: dict[tuple[PackId, str], bool] = {}
         found = {}
@@ -79,7 +81,7 @@ class Catalog:
             live = [placed.location for placed in copies if self._is_live(placed, present)]
             if live:
                 found[object_id] = live
-        return found, [object_id for object_id in object_ids if object_id not in found]
+        return found, [object_id for object_id in object_ids if object_id not in found], remembered
 
     def _is_live(self, placed: Placed, present: dict[tuple[PackId, str], bool]) -> bool:
         pack = placed.location.pack
@@ -215,12 +217,14 @@ class Catalog:
 
     # The trash, and wanted packs
 
-    def _restore(self, missing: Sequence[ObjectId]) -> dict[ObjectId, list[Location]]:
+    def _restore(
+        self, missing: Sequence[ObjectId], remembered: _Remembered
+    ) -> dict[ObjectId, list[Location]]:
         """Bring packs back from the trash that hold wanted objects."""
         found: dict[ObjectId, list[Location]] = {}
         moved: dict[PackId, str] = {}
-        for object_id, copies in self._table.lookup(missing).items():
-            for placed in copies:
+        for object_id in missing:
+            for placed in remembered.get(object_id, ()):
                 pack = placed.location.pack
                 if placed.place == LIVE:
                     continue

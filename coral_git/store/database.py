@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from coral_git import fsops
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 SCHEMA_VERSION = 1
+_inherited: list[sqlite3.Connection] = []
 _BUSY_SECONDS = 30
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS packs(
@@ -82,6 +83,14 @@ class Database:
 
         return self.run(write)
 
+    def write_rows(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Run a statement for each row, as one transaction."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany(statement, rows)  # the cursor must not outlive the lock
+
+        self.transaction(write)
+
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
         with self._lock:
@@ -96,8 +105,9 @@ class Database:
 
         if self._connection is not None and self._pid == os.getpid():
             return self._connection
-        # After a fork the connection belongs to the parent; closing it here would drop the parent's locks.
-        self._connection = None
+        if self._connection is not None:  # of the parent, before a fork: neither use nor close it
+            _inherited.append(self._connection)
+            self._connection = None
         self._pid = os.getpid()
         try:
             self._connection = self._open_file()

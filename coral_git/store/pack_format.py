@@ -22,6 +22,8 @@ PACK_HEADER_LENGTH = 16
 ENTRY_HEADER_LENGTH = 128
 TRAILER_LENGTH = 16
 TABLE_ROW_LENGTH = 12
+MAX_BLOCKS = 1 << 16
+MAX_BLOCK_SIZE = 1 << 23
 NO_BASE = bytes(32)
 
 _ENTRY = struct.Struct("<8sBBBBI32sQ32sQIIQQ")
@@ -126,6 +128,8 @@ def decode_entry_header(data: Buffer, limits: Limits) -> EntryHeader:
     has_base = base != NO_BASE
     if (
         (raw_length and not block_size)
+        or block_size > MAX_BLOCK_SIZE
+        or block_count > MAX_BLOCKS
         or block_count != block_count_of(raw_length, block_size)
         or payload_length < block_count * TABLE_ROW_LENGTH
         or (not has_base and (base_offset or base_element))

@@ -129,9 +129,7 @@ class PackTable:
     def move(self, places: Mapping[PackId, str]) -> None:
         """Remember that packs lie in another place now."""
         rows = [(place, pack) for pack, place in places.items()]
-        self.database.transaction(
-            lambda connection: connection.executemany("UPDATE packs SET place=? WHERE id=?", rows)
-        )
+        self.database.write_rows("UPDATE packs SET place=? WHERE id=?", rows)
 
     def forget(self, packs: Sequence[PackId]) -> None:
         """Forget packs and their entries."""

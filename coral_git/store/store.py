@@ -206,6 +206,10 @@ class Store:
         """A session that writes packs; see :class:`PackWriter`."""
         return PackWriter(self.layout, self.limits, self._catalog, self._files, fsync=self.fsync)
 
+    def exporter(self, other: Store) -> PackWriter:
+        """A session that writes packs into another store and may copy entries of this one."""
+        return PackWriter(other.layout, other.limits, other._catalog, self._files, fsync=other.fsync)
+
     def import_pack(self, incoming: str, *, expected: PackId | None = None, decode: bool = True) -> PackId:
         """Check a pack that came from outside and publish it; the incoming file is removed in any case.
 

@@ -19,6 +19,8 @@ from coral_git.store.location import Location
 from coral_git.store.objects import Entry, is_entry
 from coral_git.store.pack_files import PackFiles
 from coral_git.store.pack_format import (
+    MAX_BLOCK_SIZE,
+    MAX_BLOCKS,
     PACK_HEADER_LENGTH,
     TRAILER_LENGTH,
     EntryHeader,
@@ -245,6 +247,8 @@ def _header_of(encoded: EncodedObject, payload_length: int, table: bytes, limits
         raise PolicyError(
             f"object '{encoded.object_id.hex()}' has {encoded.raw_length} bytes, too many for one"
         )
+    if count > MAX_BLOCKS or encoded.block_size > MAX_BLOCK_SIZE:
+        raise ValueError("the blocks of an encoded object are too many or too large")
     if count != len(encoded.blocks) or (encoded.raw_length and not count):
         raise ValueError("the blocks of an encoded object do not cover it")
     if encoded.base == encoded.object_id:

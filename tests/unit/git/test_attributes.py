@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from coral_git.errors import PolicyError, UsageError
@@ -19,9 +19,18 @@ OURS = b"filter=coral diff=coral merge=coral -text"
 names = st.binary(min_size=1, max_size=12).filter(
     lambda name: b"/" not in name and b"\0" not in name and name.lower() not in (b".", b"..", b".git")
 )
-awkward_names = st.text("ab #!\"\\*?[]-~\t\r\né", min_size=1, max_size=8).map(str.encode)
+awkward_names = st.text('ab #!"\\*?[]-~\t\r\né', min_size=1, max_size=8).map(str.encode)
 other_lines = st.sampled_from(
-    [b"# comment", b"", b"*.txt text", b'"a b" -diff', b"[attr]mine filter=coral", b"!neg filter=coral", b"  # x", b"\t*.c  eol=lf \t"]
+    [
+        b"# comment",
+        b"",
+        b"*.txt text",
+        b'"a b" -diff',
+        b"[attr]mine filter=coral",
+        b"!neg filter=coral",
+        b"  # x",
+        b"\t*.c  eol=lf \t",
+    ]
 )
 
 
@@ -157,7 +166,9 @@ def test_files_of_folders_and_info_are_listed(tmp_path, monkeypatch):
     subprocess.run(("git", "add", ".gitattributes"), cwd=tmp_path, check=True)
     git = Git(str(tmp_path))
     found = attributes.list_patterns(git, str(tmp_path), str(tmp_path / ".git"))
-    assert [(tracked.pattern, os.path.relpath(tracked.file, tmp_path), tracked.line) for tracked in found] == [
+    assert [
+        (tracked.pattern, os.path.relpath(tracked.file, tmp_path), tracked.line) for tracked in found
+    ] == [
         (b"*.safetensors", ".gitattributes", 1),
         (b"my *.bin", "models/.gitattributes", 1),
         (b"*.pt", ".git/info/attributes", 2),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -12,14 +11,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 import pytest
 
-from coral_git.errors import GitError
+from coral_git.git.command import Git
 from coral_git.limits import DEFAULT_LIMITS, Limits
-from coral_git.remotes import directory
-from coral_git.remotes.environment import scratch_environment
 from coral_git.remotes.base import RemoteContext, RemoteStore
 from coral_git.remotes.registry import open_remote
 from coral_git.remotes.snapshot import commit_bytes, tree_bytes
@@ -46,46 +42,24 @@ def git(*args: str | Path, cwd: Path | None = None, data: bytes = b"") -> str:
     return done.stdout.decode().strip()
 
 
-class ProcessGit:
-    """Runs the git binary in a git directory or a work tree."""
+Before = Callable[[tuple[str, ...]], None]
 
-    def __init__(
-        self,
-        git_dir: str | None = None,
-        cwd: str | None = None,
-        before: Callable[[tuple[str, ...]], None] | None = None,
-    ) -> None:
-        self._command = ["git"] if git_dir is None else ["git", f"--git-dir={git_dir}"]
-        self._scratch = git_dir is not None
-        self._cwd = cwd
-        self._before = before
 
-    def _environment(self, env: Mapping[str, str] | None) -> dict[str, str]:
-        return (scratch_environment(os.environ) if self._scratch else dict(os.environ)) | dict(env or {})
+class ObservedGit(Git):
+    """Git, with a function that is called before every command in a scratch repository."""
+
+    before: Before | None = None
 
     def run(
-        self, *args: str, input: bytes = b"", check: bool = True, env: Mapping[str, str] | None = None
+        self,
+        *args: str,
+        input: bytes = b"",  # noqa: A002
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
     ) -> bytes:
-        if self._before is not None:
-            self._before(args)
-        done = subprocess.run(
-            [*self._command, *args], cwd=self._cwd, env=self._environment(env), input=input, capture_output=True
-        )
-        if check and done.returncode:
-            raise GitError(done.stderr.decode("utf-8", "replace").strip())
-        return done.stdout
-
-    @contextlib.contextmanager
-    def stream(self, *args: str) -> Iterator[IO[bytes]]:
-        if self._before is not None:
-            self._before(args)
-        with subprocess.Popen(
-            [*self._command, *args], cwd=self._cwd, env=self._environment(None), stdout=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None
-            yield process.stdout
-        if process.returncode:
-            raise GitError(f"git {args[0]} failed")
+        if self.before is not None:
+            self.before(args)
+        return super().run(*args, input=input, check=check, env=env)
 
 
 @pytest.fixture
@@ -96,13 +70,15 @@ def user(tmp_path: Path) -> Path:
     return path
 
 
-Before = Callable[[tuple[str, ...]], None]
-
-
 def make_context(user: Path, limits: Limits = DEFAULT_LIMITS, before: Before | None = None) -> RemoteContext:
+    def elsewhere(git_dir: str) -> Git:
+        git = ObservedGit(git_dir, Git.elsewhere(git_dir)._env)
+        git.before = before
+        return git
+
     return RemoteContext(
-        git=ProcessGit(cwd=str(user)),
-        scratch_git=lambda git_dir: ProcessGit(git_dir, before=before),
+        git=Git(str(user)),
+        scratch_git=Git.elsewhere if before is None else elsewhere,
         store_root=str(user / ".git" / "coral"),
         limits=limits,
     )
@@ -142,12 +118,22 @@ class GitPlace:
     def damage(self, pack: PackId) -> None:
         """Put a commit with other bytes under the ref, as a person with push rights could."""
         ref = f"{self.prefix}/pack/{pack.hex()}"
-        data = bytearray(subprocess.check_output(["git", "cat-file", "blob", f"{ref}:{pack.hex()}.pack"], cwd=self.path))
+        data = bytearray(
+            subprocess.check_output(["git", "cat-file", "blob", f"{ref}:{pack.hex()}.pack"], cwd=self.path)
+        )
         data[len(data) // 2] ^= 1
         blob = git("hash-object", "-w", "--stdin", cwd=self.path, data=bytes(data))
-        tree = git("hash-object", "-t", "tree", "-w", "--stdin", cwd=self.path, data=tree_bytes("pack", pack, blob))
+        tree = git(
+            "hash-object", "-t", "tree", "-w", "--stdin", cwd=self.path, data=tree_bytes("pack", pack, blob)
+        )
         commit = git(
-            "hash-object", "-t", "commit", "-w", "--stdin", cwd=self.path, data=commit_bytes("pack", pack, tree)
+            "hash-object",
+            "-t",
+            "commit",
+            "-w",
+            "--stdin",
+            cwd=self.path,
+            data=commit_bytes("pack", pack, tree),
         )
         git("update-ref", ref, commit, cwd=self.path)
 
@@ -200,8 +186,9 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     port = free_port()
     config = folder / "config"
     config.write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
-        "PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\n"
+        f"AuthorizedKeysFile {folder}/authorized\nPidFile none\nStrictModes no\nUsePAM no\n"
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         "PermitRootLogin prohibit-password\nMaxStartups 100\n"
     )
     with subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=subprocess.PIPE) as server:

@@ -73,7 +73,11 @@ def test_unmounted(tmp_path: Path, exists: bool) -> None:
         path.mkdir()
     remote = DirectoryRemote(str(path))
     upload = make_upload(tmp_path, 7)
-    for action in (remote.list_packs, lambda: remote.put_many([upload]), lambda: remote.get_index(upload.pack)):
+    for action in (
+        remote.list_packs,
+        lambda: remote.put_many([upload]),
+        lambda: remote.get_index(upload.pack),
+    ):
         with pytest.raises(RemoteError, match="no remote store in") as caught:
             action()
         assert "mount" in caught.value.hint

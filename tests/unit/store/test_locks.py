@@ -10,9 +10,9 @@ from coral_git.store.locks import exclusive_lock
 def test_the_second_is_told_who_holds_it(store):
     path = store.layout.lock
     with exclusive_lock(path, "gc"):
-        with pytest.raises(LockedError, match=rf"process {os.getpid()} on .* for gc") as caught:
-            with exclusive_lock(path, "repack"):
-                pass
+        owner = rf"process {os.getpid()} on .* for gc"
+        with pytest.raises(LockedError, match=owner) as caught, exclusive_lock(path, "repack"):
+            pass
         assert caught.value.hint
     with exclusive_lock(path, "repack"):
         pass

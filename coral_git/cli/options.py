@@ -1,0 +1,34 @@
+"""Options that several commands share, and printing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., object])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only problems.")
+dry_run_option = click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+def scope_option(function: F) -> F:
+    """``--global`` (the default), ``--local``, ``--system`` or ``--worktree``, as for ``git config``."""
+    for name, text in (
+        ("worktree", "This work tree only."),
+        ("system", "Every user of this machine."),
+        ("local", "This repository only."),
+        ("global", "All your repositories (default)."),
+    ):
+        function = click.option(
+            f"--{name}", "scope", flag_value=name, default="global" if name == "global" else None, help=text
+        )(function)
+    return function
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON with a stable order of keys."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))

@@ -1,0 +1,151 @@
+"""Walking git's history and object database for blobs that may be manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from coral_git.errors import GitError, UsageError
+from coral_git.git.command import Git
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob and a path it was seen at.
+
+    Attributes:
+        oid: its id in hexadecimal.
+        path: the path, empty where git does not say.
+    """
+
+    oid: str
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """A path in a tree or in the index.
+
+    Attributes:
+        mode: e.g. ``"100644"``.
+        oid: the id of the blob in hexadecimal.
+        path: the path from the root.
+        stage: 0, or 1 to 3 for a path in conflict.
+    """
+
+    mode: str
+    oid: str
+    path: bytes
+    stage: int = 0
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file: no link, no submodule."""
+        return self.mode.startswith("100")
+
+
+def resolve_commit(git: Git, revision: str) -> str:
+    """The id of the commit that a revision names.
+
+    Raises:
+        UsageError: there is no such commit.
+    """
+    answer = git.run(
+        "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", check=False
+    )
+    if not answer:
+        raise UsageError(f"'{revision}' is no commit", hint="see 'git log --oneline --all'")
+    return answer.decode().strip()
+
+
+def has_commits(git: Git) -> bool:
+    """Whether HEAD names a commit yet."""
+    return bool(git.run("rev-parse", "--verify", "--quiet", "HEAD", check=False))
+
+
+def list_commits(git: Git, revisions: Sequence[str]) -> list[str]:
+    """The commits of a range such as ``main..topic`` or ``--all``, the oldest first.
+
+    Raises:
+        UsageError: git does not understand the range.
+    """
+    try:
+        answer = git.run("rev-list", "--reverse", "--topo-order", *revisions, "--")
+    except GitError as error:
+        raise UsageError(f"bad revision range '{' '.join(revisions)}'", hint=error.message) from error
+    return answer.decode().split()
+
+
+def reachable_blobs(git: Git, revisions: Sequence[str]) -> Iterator[Blob]:
+    """Every blob and tree that a range introduces, each once, with a path; the caller tells them apart.
+
+    Objects that a partial clone has not fetched are left out.
+    """
+    if not revisions:
+        return
+    arguments = ["--objects", "--missing=allow-any", "--end-of-options", *revisions]
+    if any(one.startswith(("^", "-")) for one in revisions):
+        arguments.remove("--end-of-options")
+    with git.stream("rev-list", *arguments, "--") as output:
+        for line in output:
+            oid, space, path = line.rstrip(b"\n").partition(b" ")
+            if space and path:
+                yield Blob(oid.decode(), path)
+
+
+def all_blobs(git: Git, max_size: int) -> Iterator[str]:
+    """The ids of all blobs in the object database, reachable or not, up to a size."""
+    check = "--batch-check=%(objecttype) %(objectsize) %(objectname)"
+    with git.stream("cat-file", "--batch-all-objects", "--unordered", check) as output:
+        for line in output:
+            kind, size, oid = line.split()
+            if kind == b"blob" and int(size) <= max_size:
+                yield oid.decode()
+
+
+def list_tree(git: Git, revision: str, paths: Iterable[bytes] = ()) -> list[TreeEntry]:
+    """The files of a commit, recursively."""
+    selected = [path.decode("utf-8", "surrogateescape") for path in paths]
+    output = git.run("ls-tree", "-r", "-z", "--full-tree", revision, "--", *selected)
+    entries = []
+    for line in output.split(b"\0"):
+        if line:
+            meta, _, path = line.partition(b"\t")
+            mode, kind, oid = meta.split(b" ")
+            if kind == b"blob":
+                entries.append(TreeEntry(mode.decode(), oid.decode(), path))
+    return entries
+
+
+def list_index(git: Git, pathspecs: Sequence[str] = ()) -> list[TreeEntry]:
+    """The files in the index, paths from the root; pathspecs are git's.
+
+    Raises:
+        UsageError: a pathspec matches nothing.
+    """
+    check = ["--error-unmatch"] if pathspecs else []
+    try:
+        output = git.run("ls-files", "-s", "-z", "--full-name", *check, "--", *pathspecs)
+    except GitError as error:
+        raise UsageError(error.message.partition(": ")[2] or error.message) from error
+    entries = []
+    for line in output.split(b"\0"):
+        if line:
+            meta, _, path = line.partition(b"\t")
+            mode, oid, stage = meta.split(b" ")
+            entries.append(TreeEntry(mode.decode(), oid.decode(), path, int(stage)))
+    return entries
+
+
+def changed_files(git: Git, commit: str) -> list[TreeEntry]:
+    """The files that a commit has and its first parent does not have like that; all of a root commit."""
+    output = git.run(
+        "diff-tree", "-r", "-z", "--root", "--no-commit-id", "--no-renames", "-m", "--first-parent", commit
+    )
+    fields = output.split(b"\0")
+    entries = []
+    for meta, path in zip(fields[::2], fields[1::2], strict=False):
+        _, mode, _, oid, status = meta.lstrip(b":").split(b" ")
+        if status != b"D":
+            entries.append(TreeEntry(mode.decode(), oid.decode(), path))
+    return entries

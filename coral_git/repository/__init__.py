@@ -1,0 +1,1 @@
+"""A repository as its user sees it: set-up, status, listing."""
