@@ -83,6 +83,11 @@ def _load_entry_points() -> None:
         return
     from importlib.metadata import entry_points
 
-    found: list[Codec] = [point.load() for point in entry_points(group=ENTRY_POINTS)]
+    found: list[Codec] = []
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            found.append(point.load())
+        except Exception as error:
+            raise CoralError(f"cannot load the codec '{point.name}' from {point.value}: {error}") from error
     _table = tabulate_codecs([*BUILT_IN, *found])
     _entry_points_loaded = True

@@ -49,7 +49,9 @@ def check_layout(layout: Layout, size: int, limits: Limits) -> None:
     for tensor in layout.tensors:
         if tensor.offset < end:
             raise NotThisFormat("tensors overlap or are out of order")
-        if len(tensor.shape) > limits.rank or any(not 0 <= n < 1 << 63 for n in tensor.shape):
+        if len(tensor.shape) > limits.rank or (
+            tensor.shape and not 0 <= min(tensor.shape) <= max(tensor.shape) < 1 << 63
+        ):
             raise NotThisFormat("a tensor has an odd shape")
         if tensor.length != tensor_bytes(tensor.dtype, tensor.shape):
             raise NotThisFormat("a tensor has the wrong length")

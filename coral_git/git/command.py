@@ -9,32 +9,50 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import IO
 
 from coral_git.errors import GitError
 
-_REPOSITORY_VARIABLES = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_CEILING_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_INTERNAL_SUPER_PREFIX",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_QUARANTINE_PATH",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
+_REPOSITORY_VARIABLES = frozenset(
+    {
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_CEILING_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_CONFIG",
+        "GIT_DEFAULT_HASH",
+        "GIT_DIR",
+        "GIT_GRAFT_FILE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_INDEX_VERSION",
+        "GIT_INTERNAL_SUPER_PREFIX",
+        "GIT_NAMESPACE",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_PUSH_OPTION_COUNT",
+        "GIT_QUARANTINE_PATH",
+        "GIT_REFLOG_ACTION",
+        "GIT_REF_PARANOIA",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_SHALLOW_FILE",
+        "GIT_TEMPLATE_DIR",
+        "GIT_WORK_TREE",
+    }
 )
 """The variables by which git tells a child about one repository; they must not reach another one."""
 
+_PATHSPEC_VARIABLES = frozenset(
+    {"GIT_GLOB_PATHSPECS", "GIT_ICASE_PATHSPECS", "GIT_LITERAL_PATHSPECS", "GIT_NOGLOB_PATHSPECS"}
+)
+"""What the user asked of one command must not change the meaning of the pathspecs we pass."""
+
 _MESSAGE_LINES = 6
+_STDERR_BYTES = 1 << 16
+_TAKE_A_VALUE = frozenset({"-c", "-C", "--git-dir", "--work-tree", "--namespace", "--config-env"})
 
 Process = subprocess.Popen[bytes]
 """A git that runs beside us."""
@@ -75,7 +93,8 @@ class Git:
     @classmethod
     def elsewhere(cls, git_dir: str) -> Git:
         """Git for another repository, whatever repository this process was called for."""
-        return cls(git_dir, {**clean_environment(), "GIT_DIR": git_dir})
+        place = os.path.abspath(git_dir)
+        return cls(place, {**clean_environment(), "GIT_DIR": place})
 
     @cached_property
     def version(self) -> tuple[int, ...]:
@@ -98,76 +117,115 @@ class Git:
         Raises:
             GitError: git failed and ``check`` is set; the message carries what it said.
         """
-        done = subprocess.run(
-            [executable(), *args],
-            input=input,
-            capture_output=True,
-            cwd=self.directory,
-            env=self._environment(env),
-            check=False,
-        )
+        with self._refusal():
+            done = subprocess.run(
+                [executable(), *args],
+                input=input,
+                capture_output=True,
+                cwd=self.directory,
+                env=self._environment(env),
+                check=False,
+            )
         if check and done.returncode:
             raise failure(args, done.returncode, done.stderr)
         return done.stdout
 
     def succeeds(self, *args: str) -> bool:
         """Whether ``git <args>`` exits with 0; what it prints is dropped."""
-        done = subprocess.run(
-            [executable(), *args],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self.directory,
-            env=self._environment(None),
-            check=False,
-        )
+        with self._refusal():
+            done = subprocess.run(
+                [executable(), *args],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=self.directory,
+                env=self._environment(None),
+                check=False,
+            )
         return done.returncode == 0
 
     def call(self, *args: str, env: Mapping[str, str] | None = None) -> int:
         """Run ``git <args>`` for the user, on the terminal of this process, and return its exit code."""
-        done = subprocess.run(
-            [executable(), *args],
-            cwd=self.directory,
-            env={**(os.environ if self._env is None else self._env), **(env or {})},
-            check=False,
-        )
+        with self._refusal():
+            done = subprocess.run(
+                [executable(), *args],
+                cwd=self.directory,
+                env={**(os.environ if self._env is None else self._env), **(env or {})},
+                check=False,
+            )
         return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
     @contextlib.contextmanager
     def stream(self, *args: str) -> Iterator[IO[bytes]]:
         """Standard output of ``git <args>`` as a file, while git writes it.
 
+        A block that ends before it has read everything ends git too, and that is no failure.
+
         Raises:
             GitError: at the end of the block, when git failed.
         """
         with self.start(*args, stderr=subprocess.PIPE) as process:
+            assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
+            process.stdin.close()
+            said = _Tail(process.stderr)
             yield process.stdout
+            cut_short = bool(process.stdout.read(1))
             process.stdout.close()
-            message = process.stderr.read()
-            if process.wait():
+            message = said.read()
+            if process.wait() and not cut_short:
                 raise failure(args, process.returncode, message)
 
     def start(self, *args: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
-        """Start a long-lived ``git <args>`` with pipes to its standard input and output."""
-        return subprocess.Popen(
-            [executable(), *args],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            cwd=self.directory,
-            env=self._environment(None),
-        )
+        """Start a long-lived ``git <args>`` with pipes to its standard input and output.
+
+        Raises:
+            GitError: it cannot be started.
+        """
+        with self._refusal():
+            return subprocess.Popen(
+                [executable(), *args],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd=self.directory,
+                env=self._environment(None),
+            )
+
+    @contextlib.contextmanager
+    def _refusal(self) -> Iterator[None]:
+        """Translate the error of an operating system that does not start git."""
+        try:
+            yield
+        except OSError as error:
+            place = f" in '{self.directory}'" if self.directory else ""
+            raise GitError(f"cannot run git{place}: {(error.strerror or str(error)).lower()}") from error
 
     def _environment(self, added: Mapping[str, str] | None) -> dict[str, str]:
         base = os.environ if self._env is None else self._env
-        return {
-            **base,
-            "LC_ALL": "C",
-            "GIT_TERMINAL_PROMPT": base.get("GIT_TERMINAL_PROMPT", "1"),
-            **(added or {}),
-        }
+        kept = {name: value for name, value in base.items() if name not in _PATHSPEC_VARIABLES}
+        return {**kept, "LC_ALL": "C", **(added or {})}
+
+
+class _Tail:
+    """Reads a pipe beside the reader of another one, and keeps the end of what came."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._kept = b""
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def read(self) -> bytes:
+        """Wait for the end of the pipe and give what was kept."""
+        self._thread.join()
+        return self._kept
+
+    def _follow(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # closed by who gave up on the process
+            while piece := os.read(self._pipe.fileno(), _STDERR_BYTES):
+                self._kept = (self._kept + piece)[-_STDERR_BYTES:]
 
 
 def failure(args: tuple[str, ...], status: int, stderr: bytes) -> GitError:
@@ -177,5 +235,16 @@ def failure(args: tuple[str, ...], status: int, stderr: bytes) -> GitError:
     said = "\n".join(
         "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line) for line in lines
     )
-    name = next((word for word in args if not word.startswith("-")), "git")
-    return GitError(f"git {name} failed ({status}): {said}" if said else f"git {name} failed ({status})")
+    what = f"git {_subcommand(args)} failed ({status})"
+    return GitError(f"{what}: {said}" if said else what)
+
+
+def _subcommand(args: tuple[str, ...]) -> str:
+    """The subcommand alone: values of options may hold what must not be shown."""
+    words = iter(args)
+    for word in words:
+        if word in _TAKE_A_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""

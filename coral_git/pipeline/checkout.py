@@ -10,15 +10,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from coral_git.errors import CoralError, ObjectMissingError
+from coral_git.errors import CoralError
 from coral_git.git.index import patch_index
 from coral_git.git.objects import blob_oid
 from coral_git.git.worktree import Expected, WorkTreeFile, require_space
 from coral_git.manifest.model import Manifest
 from coral_git.pipeline import statcache
 from coral_git.pipeline.decode import expanded, write_file
-from coral_git.pipeline.fetch import fetch_missing
 from coral_git.pipeline.messages import missing_message, warn
+from coral_git.pipeline.missing import bring_objects
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.verify import verify_digest
 from coral_git.pipeline.workspace import Workspace
@@ -37,12 +37,14 @@ class Pending:
         text: its manifest as git has it.
         manifest: what the text says.
         expected: what the work-tree file must hold to be replaced; its manifest by default.
+        executable: whether the file is to be executable; None keeps what the work tree has.
     """
 
     path: bytes
     text: bytes
     manifest: Manifest
     expected: Expected | None = None
+    executable: bool | None = None
 
 
 @dataclass(slots=True)
@@ -72,7 +74,7 @@ def write_pending(
     """
     outcome = Outcome()
     order = sorted(files, key=lambda file: -file.manifest.size)
-    missing = set(fetch_missing(workspace, [(file.path, file.manifest) for file in order]))
+    missing = set(bring_objects(workspace, [(file.path, file.manifest) for file in order]))
     settled: dict[bytes, tuple[bytes, os.stat_result]] = {}
     total = sum(file.manifest.size for file in order)
     done = 0
@@ -120,11 +122,9 @@ def _write(
     if lacking:
         raise missing_message(file.path, manifest, lacking)
     require_space(root, manifest.size)
-    with WorkTreeFile(root, file.path, git_dir=workspace.paths.git_dir) as target:
-        try:
-            write_file(manifest, workspace.store, target.fd, workers, os.fsdecode(file.path))
-        except ObjectMissingError as error:
-            raise error
+    git_dir = workspace.paths.git_dir
+    with WorkTreeFile(root, file.path, git_dir=git_dir, executable=file.executable) as target:
+        write_file(manifest, workspace.store, target.fd, workers, os.fsdecode(file.path))
         if workspace.settings.verify_full:
             verify_digest(target.fd, manifest)
         return target.commit(file.text if file.expected is None else file.expected)

@@ -1,29 +1,24 @@
-"""The filter that git runs: clean and smudge for one git command, and what is left to do at its end."""
+"""The filter that git runs: clean and smudge for one git command, and what is left to do at its end.
+
+Each request imports what it needs: most git commands only clean, or only smudge, and the user waits.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from coral_git.git.filter_protocol import Request
 from coral_git.manifest.model import Manifest
-from coral_git.pipeline.checkout import Outcome, Pending, write_pending
-from coral_git.pipeline.clean import clean_content
-from coral_git.pipeline.fetch import fetch_missing
 from coral_git.pipeline.messages import missing_message, say, show_path, warn
-from coral_git.pipeline.progress import Progress
-from coral_git.pipeline.setup import set_up_on_first_use
-from coral_git.pipeline.smudge import (
-    may_defer,
-    parse_for_checkout,
-    pass_through,
-    receive_text,
-    smudge_inline,
-)
 from coral_git.pipeline.source import FileSource
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import Buffer
+
+if TYPE_CHECKING:
+    from coral_git.pipeline.checkout import Outcome, Pending
 
 _ONLY_COMPARES = frozenset({"status", "diff", "diff-files", "diff-index", "describe", "ls-files", "blame"})
 
@@ -39,27 +34,35 @@ class CoralFilter:
         self._workspace = Workspace.open(directory)
         self._pending: dict[bytes, Pending] = {}
         self._compares = _asked_by_comparison()
-        set_up_on_first_use(self._workspace)
+        if not self._workspace.has_store:
+            from coral_git.pipeline.setup import set_up_on_first_use
+
+            set_up_on_first_use(self._workspace)
 
     def clean(self, request: Request, content: Iterable[Buffer]) -> bytes:
         """The manifest of the content of a file."""
+        from coral_git.pipeline.clean import clean_content
+
         return clean_content(self._workspace, request.pathname, content, write=not self._compares)
 
     def smudge(self, request: Request, content: Iterable[Buffer]) -> bytes | Iterator[Buffer]:
         """The bytes of the file that a manifest stands for, or the manifest when the file follows later."""
-        text = receive_text(self._workspace, content)
+        from coral_git.pipeline import smudge
+        from coral_git.pipeline.checkout import Pending
+
+        text = smudge.receive_text(self._workspace, content)
         if isinstance(text, FileSource):
-            return pass_through(text)
+            return smudge.pass_through(text)
         path = request.pathname
         self._pending.pop(path, None)
-        manifest = parse_for_checkout(self._workspace, path, text)
+        manifest = smudge.parse_for_checkout(self._workspace, path, text)
         if manifest is None or os.environ.get("CORAL_SKIP_SMUDGE"):
             return text
-        if request.can_delay and may_defer(self._workspace, manifest.size):
+        if request.can_delay and smudge.may_defer(self._workspace, manifest.size):
             self._check_strict(path, manifest)
             self._pending[path] = Pending(path, text, manifest)
             return text
-        return smudge_inline(self._workspace, path, text, manifest)
+        return smudge.smudge_inline(self._workspace, path, text, manifest)
 
     def finish(self) -> None:
         """Git has written its index and waits: write the files that were left as manifests."""
@@ -70,6 +73,9 @@ class CoralFilter:
             self._workspace.close()
 
     def _write_pending(self) -> None:
+        from coral_git.pipeline.checkout import write_pending
+        from coral_git.pipeline.progress import Progress
+
         files = list(self._pending.values())
         signal.signal(signal.SIGTERM, _interrupt)
         try:
@@ -81,7 +87,9 @@ class CoralFilter:
     def _check_strict(self, path: bytes, manifest: Manifest) -> None:
         """With ``coral.strict``, fail while git still can."""
         if self._workspace.settings.strict:
-            missing = fetch_missing(self._workspace, [(path, manifest)])
+            from coral_git.pipeline.missing import bring_objects
+
+            missing = bring_objects(self._workspace, [(path, manifest)])
             if missing:
                 raise missing_message(path, manifest, missing)
 

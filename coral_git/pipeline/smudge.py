@@ -17,8 +17,8 @@ from coral_git.git.hooks import has_foreign_hook
 from coral_git.manifest.model import Manifest
 from coral_git.manifest.parse import claims_manifest, parse
 from coral_git.pipeline.decode import expanded, stream_file
-from coral_git.pipeline.fetch import fetch_missing
 from coral_git.pipeline.messages import missing_message, warn
+from coral_git.pipeline.missing import bring_objects
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.source import FileSource
 from coral_git.pipeline.workspace import Workspace
@@ -86,7 +86,7 @@ def smudge_inline(
     Raises:
         ObjectMissingError: an object is missing and ``coral.strict`` is set.
     """
-    missing = fetch_missing(workspace, [(path, manifest)])
+    missing = bring_objects(workspace, [(path, manifest)])
     if missing:
         error = missing_message(path, manifest, missing)
         if workspace.settings.strict:

@@ -7,9 +7,8 @@ it is ever changed or overwritten, so nothing has to be locked: publishing what 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import Protocol
 
 from coral_git.limits import DEFAULT_LIMITS, KIB, MIB, Limits
 from coral_git.types import PackId
@@ -125,24 +124,13 @@ class GitRunner(Protocol):
         """
 
 
-class GitProcess(GitRunner, Protocol):
-    """A git runner that can also hand out standard output while git writes it."""
-
-    def stream(self, *args: str) -> AbstractContextManager[IO[bytes]]:
-        """Standard output of ``git <args>`` as a file.
-
-        Raises:
-            GitError: at the end of the ``with`` block, when git failed.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class RemoteContext:
     """What a remote store may need of the repository it serves.
 
     Attributes:
         git: runs git in the repository of the user.
-        scratch_git: gives a runner for another git directory, without the variables by which git tells a
+        scratch_git: gives a runner for another git directory, which exists already, without the variables by which git tells a
             hook about the repository of the user, and with those of the user (ssh command, ``-c``).
         store_root: the store; scratch repositories are made in it.
         ref_prefix: where packs live on a git remote.
@@ -151,7 +139,7 @@ class RemoteContext:
     """
 
     git: GitRunner
-    scratch_git: Callable[[str], GitProcess]
+    scratch_git: Callable[[str], GitRunner]
     store_root: str
     ref_prefix: str = "refs/coral/store"
     limits: Limits = DEFAULT_LIMITS

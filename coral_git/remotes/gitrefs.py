@@ -1,13 +1,12 @@
 """A git remote as a remote store; ``docs/format/git-refs.md`` describes it.
 
-Every pack and every index is the only file of a commit without parents, under a ref of its own. The ids
+Every pack and every index is, in parts, the tree of a commit without parents, under a ref of its own. The ids
 of these commits follow from the bytes: a ref is only ever created, and to create it twice is no conflict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from functools import partial
 from typing import TypeVar
 
@@ -16,9 +15,11 @@ from coral_git.limits import MIB
 from coral_git.remotes.address import GitAddress, UserRepository, read_user_repository
 from coral_git.remotes.base import INDEX_BYTES_MAX, PackDownload, PackUpload, RemoteContext
 from coral_git.remotes.messages import escape_lines, redact, remote_os_error
-from coral_git.remotes.publish import build_commits, publish, upload_batches
+from coral_git.remotes.commits import build_commits
+from coral_git.remotes.fetched import FetchedFile, fetch_refs, read_files
+from coral_git.remotes.publish import publish, upload_batches
 from coral_git.remotes.scratch import FETCH, Scratch, is_wrong_format, open_scratch, push_name, push_targets
-from coral_git.remotes.snapshot import Kind, RefNames, file_name
+from coral_git.remotes.snapshot import Kind, RefNames
 from coral_git.remotes.transfer import write_pack
 from coral_git.types import PackId
 
@@ -113,52 +114,49 @@ class GitRefsRemote:
 
     def _indexes(self, packs: Sequence[PackId], scratch: Scratch) -> tuple[int, list[tuple[PackId, bytes]]]:
         """Fetch indexes; give how many packs were handled within the bound on memory, and the indexes."""
-        blobs = self._fetch(scratch, "idx", packs)
+        files = self._fetch(scratch, "idx", packs)
         indexes: list[tuple[PackId, bytes]] = []
         total = 0
         for handled, pack in enumerate(packs):
-            if pack not in blobs:
+            if pack not in files:
                 continue
-            blob, length = blobs[pack]
-            self._check_length("index", pack, length, INDEX_BYTES_MAX)
+            length = self._check_length("index", pack, files[pack], INDEX_BYTES_MAX)
             total += length
             if indexes and total > _INDEX_BYTES_PER_FETCH:
                 return handled, indexes
-            indexes.append((pack, scratch.read_blob(blob)))
+            indexes.append((pack, b"".join(files[pack].pieces(scratch))))
         return len(packs), indexes
 
     def _packs(self, downloads: Sequence[PackDownload], scratch: Scratch) -> None:
-        packs = [download.pack for download in downloads]
-        blobs = self._fetch(scratch, "pack", packs)
-        absent = [pack for pack in packs if pack not in blobs]
+        files = self._fetch(scratch, "pack", [download.pack for download in downloads])
+        absent = [download.pack for download in downloads if download.pack not in files]
         if absent:
             raise self._missing(absent)
         limit = self._context.limits.pack_max
         for download in downloads:
-            blob, length = blobs[download.pack]
-            self._check_length("pack", download.pack, length, limit)
+            file = files[download.pack]
+            self._check_length("pack", download.pack, file, limit)
             origin = f"remote '{self.name}'"
-            with closing(scratch.stream_blob(blob)) as pieces:
-                write_pack(pieces, download.path, download.pack, origin, limit, fsync=self._context.fsync)
+            pieces = file.pieces(scratch)
+            write_pack(pieces, download.path, download.pack, origin, limit, fsync=self._context.fsync)
 
-    def _fetch(self, scratch: Scratch, kind: Kind, packs: Sequence[PackId]) -> dict[PackId, tuple[str, int]]:
-        """Fetch refs of a kind and give the blob of each; refs that the remote lacks are left out."""
+    def _fetch(self, scratch: Scratch, kind: Kind, packs: Sequence[PackId]) -> dict[PackId, FetchedFile]:
+        """Fetch refs of a kind and give the file of each; refs that the remote lacks are left out."""
         refs = {self._names.ref(kind, pack): pack for pack in packs}
         try:
-            _fetch_refs(scratch, list(refs))
+            fetch_refs(scratch, list(refs))
         except GitError:
             there = self._refs(FETCH, scratch)
             if refs.keys() <= there.keys():
                 raise
             refs = {ref: pack for ref, pack in refs.items() if ref in there}
-            _fetch_refs(scratch, list(refs))
-        blobs = scratch.blobs(f"{ref}:{file_name(kind, pack)}" for ref, pack in refs.items())
-        found = {}
-        for (ref, pack), blob in zip(refs.items(), blobs, strict=True):
-            if blob is None:
-                raise IntegrityError(f"the ref '{ref}' of remote '{self.name}' holds no file of that name")
-            found[pack] = blob
-        return found
+            fetch_refs(scratch, list(refs))
+        files = {}
+        for (ref, pack), file in zip(refs.items(), read_files(scratch, list(refs)), strict=True):
+            if file is None:
+                raise IntegrityError(f"the ref '{ref}' of remote '{self.name}' does not hold numbered parts")
+            files[pack] = file
+        return files
 
     def _refs(self, remote: str, scratch: Scratch) -> dict[str, str]:
         """The refs of a remote below the prefix, with the ids they point at."""
@@ -194,25 +192,10 @@ class GitRefsRemote:
         with open_scratch(self._context, self._address, self._user, self._format) as scratch:
             return action(scratch)
 
-    def _check_length(self, what: str, pack: PackId, length: int, limit: int) -> None:
-        if length > limit:
+    def _check_length(self, what: str, pack: PackId, file: FetchedFile, limit: int) -> int:
+        if file.length > limit:
             raise PolicyError(f"the {what} {pack.hex()} in remote '{self.name}' is longer than {limit} bytes")
+        return file.length
 
     def _missing(self, packs: Sequence[PackId]) -> RemoteError:
         return RemoteError(f"remote '{self.name}' has no pack {packs[0].hex()}")
-
-
-def _fetch_refs(scratch: Scratch, refs: Sequence[str]) -> None:
-    if not refs:
-        return
-    scratch.git.run(
-        "fetch",
-        "--quiet",
-        "--no-tags",
-        "--no-write-fetch-head",
-        "--no-recurse-submodules",
-        "--refmap=",
-        "--stdin",
-        FETCH,
-        input="".join(f"+{ref}:{ref}\n" for ref in refs).encode(),
-    )

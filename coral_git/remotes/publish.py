@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from coral_git.errors import GitError, IntegrityError, RemoteError
 from coral_git.remotes.base import PackUpload
+from coral_git.remotes.commits import Commits
 from coral_git.remotes.messages import escape_lines
 from coral_git.remotes.scratch import Scratch, is_wrong_format
-from coral_git.remotes.snapshot import Kind, RefNames, commit_bytes, tree_bytes
-from coral_git.remotes.transfer import file_digest
-from coral_git.types import PackId
 
 _PACKS_PER_PUSH = 128
 _ATTEMPTS = 3
 
 ListRefs = Callable[[], Mapping[str, str]]
 """Asks a remote for its refs and the ids they point at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commits:
-    """What a push creates.
-
-    Attributes:
-        packs: refs of packs, each with the id of its commit.
-        indexes: the same of their indexes.
-    """
-
-    packs: Mapping[str, str]
-    indexes: Mapping[str, str]
 
 
 def upload_batches(uploads: Sequence[PackUpload], most_bytes: int) -> Iterator[list[PackUpload]]:
@@ -51,36 +35,6 @@ def upload_batches(uploads: Sequence[PackUpload], most_bytes: int) -> Iterator[l
         total += length
     if batch:
         yield batch
-
-
-def build_commits(scratch: Scratch, names: RefNames, uploads: Sequence[PackUpload]) -> Commits:
-    """Store packs and indexes in the scratch repository.
-
-    Raises:
-        IntegrityError: a file is not the pack it is named for; a wrong ref could never be corrected.
-    """
-    for upload in uploads:
-        if file_digest(upload.path) != upload.pack:
-            raise IntegrityError(
-                f"the pack {upload.path!r} is damaged: its bytes have another SHA-256",
-                hint="run 'git coral fsck'",
-            )
-    packs = [upload.pack for upload in uploads]
-    of_packs = scratch.hash_files("blob", [os.path.abspath(upload.path) for upload in uploads])
-    of_indexes = scratch.hash_texts("blob", [upload.index for upload in uploads])
-    return Commits(
-        _commit(scratch, names, "pack", packs, of_packs), _commit(scratch, names, "idx", packs, of_indexes)
-    )
-
-
-def _commit(
-    scratch: Scratch, names: RefNames, kind: Kind, packs: Sequence[PackId], blobs: Sequence[str]
-) -> dict[str, str]:
-    pairs = list(zip(packs, blobs, strict=True))
-    trees = scratch.hash_texts("tree", [tree_bytes(kind, pack, blob) for pack, blob in pairs])
-    texts = [commit_bytes(kind, pack, tree) for pack, tree in zip(packs, trees, strict=True)]
-    commits = scratch.hash_texts("commit", texts)
-    return {names.ref(kind, pack): commit for pack, commit in zip(packs, commits, strict=True)}
 
 
 def publish(scratch: Scratch, target: str, commits: Commits, list_refs: ListRefs, name: str) -> None:

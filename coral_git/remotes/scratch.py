@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from coral_git import fsops
 from coral_git.errors import GitError
 from coral_git.remotes.address import GitAddress, UserRepository
-from coral_git.remotes.base import PIECE_BYTES, GitProcess, RemoteContext
+from coral_git.remotes.base import GitRunner, RemoteContext
 
 FETCH = "coral-fetch"
 """The name under which a scratch repository fetches."""
@@ -75,55 +75,36 @@ class Scratch:
     Args:
         path: its git directory.
         git: runs git in it.
+        object_format: ``"sha1"`` or ``"sha256"``.
     """
 
-    __slots__ = ("git", "path")
+    __slots__ = ("git", "object_format", "path")
 
-    def __init__(self, path: str, git: GitProcess) -> None:
+    def __init__(self, path: str, git: GitRunner, object_format: str) -> None:
         self.path = path
         self.git = git
+        self.object_format = object_format
 
-    def hash_files(self, kind: str, paths: Sequence[str]) -> list[str]:
-        """Store files as objects of a kind (``blob``, ``tree``, ``commit``) and give their ids."""
-        answer = self.git.run("hash-object", "-t", kind, "-w", "--no-filters", "--", *paths)
-        return answer.decode("ascii").split()
+    def lengths(self, blobs: Sequence[str]) -> list[int | None]:
+        """The length of each blob; None for what is no blob."""
+        text = "".join(f"{blob}\n" for blob in blobs).encode()
+        lines = self.git.run("cat-file", "--batch-check=%(objecttype) %(objectsize)", input=text).decode()
+        words = [line.partition(" ") for line in lines.splitlines()]
+        return [int(length) if kind == "blob" else None for kind, _, length in words]
 
-    def hash_texts(self, kind: str, texts: Sequence[bytes]) -> list[str]:
-        """Store small contents as objects of a kind and give their ids."""
-        paths = []
-        try:
-            for text in texts:
-                paths.append(os.path.join(self.path, fsops.unique_name("new")))
-                fd = fsops.create_exclusive(paths[-1])
-                try:
-                    fsops.write_all(fd, text, paths[-1])
-                finally:
-                    os.close(fd)
-            return self.hash_files(kind, paths)
-        finally:
-            for path in paths:
-                with contextlib.suppress(OSError):
-                    fsops.remove(path)
-
-    def blobs(self, names: Iterable[str]) -> list[tuple[str, int] | None]:
-        """Id and length of the blob that each name such as ``<ref>:<file>`` stands for; None for no blob."""
-        found: list[tuple[str, int] | None] = []
-        text = "".join(f"{name}\n" for name in names)
-        for line in self.git.run("cat-file", "--batch-check", input=text.encode()).decode().splitlines():
-            identifier, _, rest = line.partition(" ")
-            kind, _, length = rest.partition(" ")
-            found.append((identifier, int(length)) if kind == "blob" else None)
+    def contents(self, names: Sequence[str]) -> list[bytes | None]:
+        """The content of each object, named as git names them; None for one that is not there."""
+        text = "".join(f"{name}\n" for name in names).encode()
+        answer = memoryview(self.git.run("cat-file", "--batch=%(objectsize)", input=text))
+        found: list[bytes | None] = []
+        at = 0
+        for name in names:
+            start = at + bytes(answer[at : at + len(name) + 32]).index(b"\n") + 1
+            word = bytes(answer[at : start - 1])
+            length = int(word) if word.isdigit() else None
+            found.append(None if length is None else bytes(answer[start : start + length]))
+            at = start if length is None else start + length + 1
         return found
-
-    def read_blob(self, identifier: str) -> bytes:
-        """A small blob."""
-        return self.git.run("cat-file", "blob", identifier)
-
-    def stream_blob(self, identifier: str) -> Generator[bytes, None, None]:
-        """A blob of any size, in pieces."""
-        with self.git.stream("cat-file", "blob", identifier) as output:
-            while piece := output.read(PIECE_BYTES):
-                yield piece
 
 
 @contextlib.contextmanager
@@ -150,7 +131,7 @@ def open_scratch(
         git = context.scratch_git(path)
         git.run("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}")
         _configure(os.path.join(path, "config"), address, user)
-        yield Scratch(path, git)
+        yield Scratch(path, git, object_format)
     finally:
         remove_tree(path)
 

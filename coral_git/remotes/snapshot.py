@@ -1,4 +1,4 @@
-"""The commit that a ref of a git remote points at: one file, no parents, nothing that could differ.
+"""The commit that a ref of a git remote points at: numbered parts, no parents, nothing that could differ.
 
 Two pushes of the same pack, from any machine at any time, make the same commit id; the second finds that
 there is nothing to do. ``docs/format/git-refs.md`` gives the bytes.
@@ -6,13 +6,22 @@ there is nothing to do. ``docs/format/git-refs.md`` gives the bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from coral_git.limits import KIB
 from coral_git.types import PackId, parse_id
 
 Kind = Literal["pack", "idx"]
 KINDS: tuple[Kind, Kind] = ("pack", "idx")
+
+PART_BYTES = 256 * KIB
+"""Length of every part but the last.
+
+A host unpacks a push of fewer than 100 objects: it inflates each in memory and deflates it anew, and again for
+every fetch. Parts make the push of a pack of usual length longer than that, so it is kept as it comes.
+"""
 
 _PERSON = b"coral-git <coral-git@invalid> 1767225600 +0000"
 """Author and committer; the time is 2026-01-01T00:00:00Z."""
@@ -46,20 +55,21 @@ class RefNames:
         return None
 
 
-def file_name(kind: Kind, pack: PackId) -> str:
-    """The name of the only file in the tree."""
-    return f"{pack.hex()}.{kind}"
-
-
-def tree_bytes(kind: Kind, pack: PackId, blob: str) -> bytes:
-    """The tree object: one regular file.
+def tree_bytes(parts: Sequence[str]) -> bytes:
+    """The tree object: the parts as regular files, numbered in six decimal digits.
 
     Args:
-        kind: pack or index.
-        pack: the pack.
-        blob: id of the blob in hexadecimal digits.
+        parts: ids of their blobs in hexadecimal digits, in order.
     """
-    return b"100644 " + file_name(kind, pack).encode() + b"\0" + bytes.fromhex(blob)
+    return b"".join(b"100644 %06d\0%b" % (number, bytes.fromhex(part)) for number, part in enumerate(parts))
+
+
+def parse_tree(data: bytes, id_length: int) -> list[str] | None:
+    """The ids of the parts in a tree that :func:`tree_bytes` made, or None for any other tree."""
+    start = len(b"100644 000000\0")
+    step = start + id_length
+    parts = [data[at + start : at + step].hex() for at in range(0, len(data), step)]
+    return parts if tree_bytes(parts) == data else None
 
 
 def commit_bytes(kind: Kind, pack: PackId, tree: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
 import xxhash
@@ -27,10 +26,6 @@ from coral_git.types import Buffer, Element, PackId
 _HEAD_LENGTH = 16 << 10
 """Read at once with the header, so that a small object costs one system call."""
 
-_KEPT_AS_BASE = 4
-"""Decoded blocks a base keeps: a window of a byte delta spans three, and the next one moves by one."""
-
-_KEPT = 2
 _FSCK = "run 'git coral fsck'"
 
 
@@ -120,7 +115,7 @@ class ObjectReader:
     Args:
         entry: the entry of the object.
         base: a reader of its base, for a delta.
-        keep: decoded blocks that are kept.
+        is_base: whether a delta reads it, window by window.
 
     Attributes:
         object_id: BLAKE3-256 of the raw bytes.
@@ -131,11 +126,11 @@ class ObjectReader:
     """
 
     __slots__ = (
-        "_base", "_codec", "_decoded", "_entry", "_keep", "block_count", "block_size", "element", "object_id",
-        "raw_length",
+        "_base", "_codec", "_decoded", "_entry", "_is_base", "block_count", "block_size", "element",
+        "object_id", "raw_length",
     )  # fmt: skip
 
-    def __init__(self, entry: Entry, base: ObjectReader | None, keep: int = _KEPT) -> None:
+    def __init__(self, entry: Entry, base: ObjectReader | None, *, is_base: bool = False) -> None:
         header = entry.header
         self.object_id = header.object_id
         self.raw_length = header.raw_length
@@ -144,8 +139,8 @@ class ObjectReader:
         self.element: Element = header.element
         self._entry = entry
         self._base = base
-        self._keep = keep
-        self._decoded: OrderedDict[int, Buffer] = OrderedDict()
+        self._is_base = is_base
+        self._decoded: dict[int, Buffer] = {}
         self._codec: Codec = codec_by_id(header.codec)
         if self._codec.needs_base and base is None:
             raise entry.damaged(f"its codec '{self._codec.name}' needs a base")
@@ -156,17 +151,21 @@ class ObjectReader:
         Raises:
             IntegrityError: the stored block is damaged.
         """
-        data = self._decoded.get(number)
-        if data is not None:
-            self._decoded.move_to_end(number)
-            return data
         if not 0 <= number < self.block_count:
             raise IndexError(number)
-        data = self._decode(number)
-        self._decoded[number] = data
-        if len(self._decoded) > self._keep:
-            self._decoded.popitem(last=False)
+        self._keep_only(number - 1, number)
+        return self._block(number)
+
+    def _block(self, number: int) -> Buffer:
+        data = self._decoded.get(number)
+        if data is None:
+            data = self._decoded[number] = self._decode(number)
         return data
+
+    def _keep_only(self, first: int, last: int) -> None:
+        """Let go of the decoded blocks outside of a range."""
+        for number in [number for number in self._decoded if not first <= number <= last]:
+            del self._decoded[number]
 
     def _decode(self, number: int) -> Buffer:
         header: EntryHeader = self._entry.header
@@ -194,13 +193,18 @@ class ObjectReader:
         if start >= end:
             return b""
         first, last = start // self.block_size, (end - 1) // self.block_size
+        # A delta asks its base for one window after another, each overlapping the one before. Keeping the
+        # whole last window decodes every block of a chain once; less would be exponential in its depth.
+        self._keep_only(first, last)
         parts = []
         for number in range(first, last + 1):
             offset = number * self.block_size
-            data = self.block(number)
+            data = self._block(number)
             if start > offset or end < offset + len(data):
                 data = memoryview(data)[max(0, start - offset) : end - offset]
             parts.append(data)
+        if not self._is_base:
+            self._keep_only(last, last)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def verified_blocks(self) -> Iterator[Buffer]:
@@ -252,7 +256,7 @@ def open_chain(
     for step in range(len(chain) - 1, -1, -1):
         location = chain[step]
         entry = Entry(open_pack(location.pack), location, limits)
-        reader = ObjectReader(entry, reader, _KEPT_AS_BASE if step else _KEPT)
+        reader = ObjectReader(entry, reader, is_base=step > 0)
     if reader is None:
         raise ValueError("an empty chain")
     return reader

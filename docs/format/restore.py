@@ -100,20 +100,30 @@ def decode_block(codec, element, payload, size, base, start):
 
 def streams(payload, sizes, prefix=b""):
     """The streams of a block payload: a table of kinds and lengths, then the data."""
-    position = 5 * len(sizes)
+    position = 5 * sum(size > 0 for size in sizes)
+    descriptors = struct.iter_unpack("<BI", payload[:position])
     result = []
-    for index, size in enumerate(sizes):
-        kind, length = struct.unpack_from("<BI", payload, 5 * index)
+    for size in sizes:
+        if size == 0:  # a stream of length zero is left out altogether
+            result.append(b"")
+            continue
+        kind, length = next(descriptors)
         data = payload[position : position + length]
         position += length
         if kind == 0:
             data = data * size
         elif kind == 2:
-            dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
-            data = zstandard.ZstdDecompressor(dict_data=dictionary).decompress(data, max_output_size=size)
+            data = zstandard.ZstdDecompressor(dict_data=dictionary(prefix)).decompress(data, max_output_size=size)
         assert len(data) == size, "a stream has the wrong length"
         result.append(data)
     return result
+
+
+def dictionary(prefix):
+    """Raw bytes as a zstd dictionary; none where there are none."""
+    if not prefix:
+        return None
+    return zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
 # Arithmetic on all units of a block at once: the block is one large integer, a unit is a lane of it.

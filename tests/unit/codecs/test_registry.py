@@ -93,6 +93,21 @@ except CoralError as error:
     assert run(program, tmp_path) == "planes\ncodecs 'planes' and 'mine' share the id 3\n"
 
 
+def test_a_broken_package_is_named(tmp_path: Path) -> None:
+    install_plugin(tmp_path, 200, "mine")
+    (tmp_path / "coral_test_plugin.py").write_text("1 / 0")
+    program = """
+from coral_git.codecs.registry import codec_by_id
+from coral_git.errors import CoralError
+try:
+    codec_by_id(200)
+except CoralError as error:
+    print(error)
+"""
+    message = "cannot load the codec 'mine' from coral_test_plugin:codec: division by zero\n"
+    assert run(program, tmp_path) == message
+
+
 @pytest.mark.parametrize("kernel", ["", "numpy"])
 def test_importing_the_registry_is_cheap(kernel: str) -> None:
     program = """

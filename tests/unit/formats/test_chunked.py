@@ -99,7 +99,7 @@ def test_a_small_file_is_one_chunk(length: int) -> None:
     assert lengths(noise(length)) == ([length] if length else [])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(MIN_CHUNK - 2, 3 * MIN_CHUNK), st.binary(min_size=1, max_size=3))
 @example(MIN_CHUNK + 1, b"\0")
 @example(2 * MIN_CHUNK, b"\0")
@@ -110,7 +110,7 @@ def test_any_length_is_tiled(length: int, seed: bytes) -> None:
 
 
 def test_constant_data_is_cut_at_the_bounds() -> None:
-    for byte in range(256):
+    for byte in range(0, 256, 15):
         length = 2 * MAX_CHUNK + 7
         found = lengths(bytes([byte]) * length)
         assert found in ([MAX_CHUNK, MAX_CHUNK, 7], [MIN_CHUNK] * 32 + [7])
@@ -174,12 +174,16 @@ def test_memory_does_not_grow_with_the_file() -> None:
 
 
 def test_numpy_is_not_imported_for_small_files() -> None:
-    code = (
-        "import sys; from coral_git.formats.chunked import chunk_file; from coral_git.types import BytesSource; "
-        "assert list(chunk_file(BytesSource(bytes(65536)))) == [(0, 65536)]; "
-        "from coral_git.formats.registry import read_layout; from coral_git.limits import DEFAULT_LIMITS; "
-        "assert read_layout(BytesSource(b'abc'), DEFAULT_LIMITS) is None; "
-        "from coral_git.manifest import build, model, parse, render; "
-        "sys.exit(bool({'numpy', 'json', 'importlib.metadata', 'logging', 'tempfile', 'subprocess'} & set(sys.modules)))"
-    )
+    code = """
+import sys
+from coral_git.formats.chunked import chunk_file
+from coral_git.formats.registry import read_layout
+from coral_git.limits import DEFAULT_LIMITS
+from coral_git.manifest import build, model, parse, render
+from coral_git.types import BytesSource
+assert list(chunk_file(BytesSource(bytes(65536)))) == [(0, 65536)]
+assert read_layout(BytesSource(b"abc"), DEFAULT_LIMITS) is None
+slow = {"numpy", "json", "importlib.metadata", "logging", "tempfile", "subprocess", "asyncio"}
+sys.exit(" ".join(slow & set(sys.modules)) or 0)
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from coral_git.formats import base, chunked
 from coral_git.limits import DEFAULT_LIMITS
+from coral_git.manifest import text
 from coral_git.manifest.model import ChunkEntry, Manifest, TensorEntry, expand, object_ids
 from coral_git.manifest.parse import parse
 from coral_git.manifest.render import render, tabulate
@@ -61,16 +63,21 @@ def many() -> Manifest:
 )
 def test_manifests_look_like_this_for_ever(golden: Path, name: str, manifest: Manifest) -> None:
     stored, contents = tabulate(manifest, SMALL)
-    text = render(stored)
-    assert text == (golden / f"{name}.txt").read_bytes()
+    written = render(stored)
+    assert written == (golden / f"{name}.txt").read_bytes()
     for number, content in enumerate(contents, 1):
         assert content == (golden / f"{name}.table{number}.txt").read_bytes()
-    read = parse(text, SMALL)
+    read = parse(written, SMALL)
     assert read == stored
     named = [table.object_id for table in stored.tables] if contents else list(object_ids(manifest))
     assert list(object_ids(read)) == list(dict.fromkeys(named))
     by_id = {blake3(content).digest(): content for content in contents}
     assert expand(read, by_id.__getitem__, SMALL) == manifest
+
+
+def test_readers_and_manifests_agree_on_names_and_caps() -> None:
+    assert chunked.FORMAT == text.CHUNKS_FORMAT
+    assert base.MAX_TENSORS == text.MAX_TENSORS
 
 
 def test_lists_of_usual_length_stay_in_the_manifest() -> None:

@@ -85,6 +85,17 @@ def test_delta_chain(store, build):
         ]
 
 
+def test_every_block_of_a_chain_is_decoded_once(store, build):
+    """Windows over all blocks of the base, 12 levels: naive recursion would decode 8 ** 12 blocks."""
+    versions = [build.raw(number, 1000) for number in range(12)]
+    build.put(store, versions[0])
+    for base, raw in itertools.pairwise(versions):
+        build.put_encoded(store, build.encode(raw, base))
+    reader = store.reader(build.object_id(versions[-1]))
+    assert b"".join(reader.verified_blocks()) == versions[-1]
+    assert reader.read(500, 100) == versions[-1][500:600]
+
+
 def test_base_offset(store, build):
     base = build.raw(1, 900)
     raw = base[300:800]

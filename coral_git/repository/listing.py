@@ -1,0 +1,121 @@
+"""The weight files of the index or of a commit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coral_git.errors import GitError, UsageError
+from coral_git.git.command import Git
+from coral_git.git.revisions import TreeEntry
+from coral_git.manifest.model import Manifest, object_ids
+from coral_git.pipeline.manifests import StoredManifest, expanded_or_none
+from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.unfinished import indexed_files, is_unfinished, manifests_among, user_git
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A weight file.
+
+    Attributes:
+        path: the path from the root of the repository.
+        manifest: what git has for it.
+        missing: how many objects of it are not in the local store.
+        state: ``"ok"``, ``"unmerged"``, or, for files of the index, what the work tree has: ``"unfinished"``
+            (still the manifest), ``"absent"`` (nothing). ``"missing"``: not ``ok``, and objects are missing.
+    """
+
+    path: bytes
+    manifest: Manifest
+    missing: int
+    state: str
+
+
+def list_weights(
+    workspace: Workspace, revision: str | None = None, pathspecs: Sequence[str] = ()
+) -> list[ListedFile]:
+    """The weight files of the index, or of a commit or tree.
+
+    Raises:
+        UsageError: there is no such revision, or a pathspec matches nothing in the index.
+    """
+    if revision is not None:
+        entries = tree_entries(workspace, revision, pathspecs)
+        return [_listed(workspace, entry, stored) for entry, stored in manifests_among(workspace, entries)]
+    found = indexed_files(workspace, pathspecs)
+    files = [_listed(workspace, entry, stored, True) for entry, stored in found.manifests]
+    files += [_listed(workspace, entry, stored) for entry, stored in found.unmerged]
+    return sorted(files, key=lambda file: file.path)
+
+
+def missing_objects(workspace: Workspace, manifest: Manifest) -> int:
+    """How many objects of a file are not in the local store; a missing table counts as one."""
+    whole = expanded_or_none(workspace, manifest)
+    return len(workspace.store.find_missing(object_ids(manifest if whole is None else whole)))
+
+
+def tree_entries(workspace: Workspace, revision: str, pathspecs: Sequence[str] = ()) -> list[TreeEntry]:
+    """The files of a commit or tree that pathspecs match, all of them without any.
+
+    Raises:
+        UsageError: there is no such revision.
+    """
+    git = user_git(workspace)
+    tree = git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{tree}}", check=False)
+    if not tree:
+        raise UsageError(f"'{revision}' is no revision", hint="see 'git log --oneline --all'")
+    selected = pathspecs or (":/",)
+    output = git.run(
+        "diff-tree", "-r", "-z", "--no-renames", _empty_tree(git), tree.decode().strip(), "--", *selected
+    )
+    fields = output.split(b"\0")
+    entries = []
+    for meta, path in zip(fields[::2], fields[1::2], strict=False):
+        _, mode, _, oid, _ = meta.lstrip(b":").split(b" ")
+        entries.append(TreeEntry(mode.decode(), oid.decode(), path))
+    return entries
+
+
+def split_revision(workspace: Workspace, words: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
+    """Tell a revision at the beginning of the arguments from paths, as git does.
+
+    A word that is a revision counts as one, unless a file has its name or ``--`` stands before it.
+    """
+    if not words:
+        return None, ()
+    if words[0] == "--":
+        return None, tuple(words[1:])
+    rest = tuple(words[1:])
+    if rest[:1] == ("--",):
+        return words[0], rest[1:]
+    name = os.path.join(workspace.paths.work_tree or "", workspace.paths.prefix, words[0])
+    is_tree = user_git(workspace).succeeds("rev-parse", "--verify", "--quiet", f"{words[0]}^{{tree}}")
+    if is_tree and os.path.lexists(name):
+        raise UsageError(
+            f"'{words[0]}' is both a revision and a file", hint="put '--' before the files, or after the revision"
+        )
+    return (words[0], rest) if is_tree else (None, tuple(words))
+
+
+def _empty_tree(git: Git) -> str:
+    try:
+        return git.run("hash-object", "-t", "tree", "--stdin").decode().strip()
+    except GitError as error:
+        raise UsageError("git cannot name the empty tree", hint=error.message) from error
+
+
+def _listed(
+    workspace: Workspace, entry: TreeEntry, stored: StoredManifest, in_work_tree: bool = False
+) -> ListedFile:
+    missing = missing_objects(workspace, stored.manifest)
+    state = "unmerged" if entry.stage else "ok"
+    if in_work_tree and workspace.paths.work_tree is not None:
+        if is_unfinished(workspace, entry.path, stored.text):
+            state = "missing" if missing else "unfinished"
+        elif not os.path.lexists(os.path.join(os.fsencode(workspace.paths.work_tree), entry.path)):
+            state = "absent"
+    elif missing and state == "ok":
+        state = "missing"
+    return ListedFile(entry.path, stored.manifest, missing, state)
