@@ -15,14 +15,14 @@ from coral_git.repository.listing import ListedFile, list_weights, split_revisio
 _SHORT = 12
 
 
-@click.command("ls-files", context_settings={"ignore_unknown_options": False})
-@click.argument("words", nargs=-1, metavar="[REV] [--] [PATH]...")
+@click.command("ls-files")
+@click.argument("words", nargs=-1, metavar="[REV] [PATH]...")
 @click.option("-l", "--long", "is_long", is_flag=True, help="Show the whole SHA-256 and exact sizes.")
 @json_option
 def command(words: tuple[str, ...], is_long: bool, as_json: bool) -> None:
     """List weight files: size, tensors, SHA-256, state, path.
 
-    Without REV the files of the index, else those of a commit.
+    Without REV the files of the index, else those of a commit. A word that is the name of a file is a PATH.
     """
     workspace = Workspace.open()
     try:

@@ -23,10 +23,13 @@ def scope_option(function: F) -> F:
         ("local", "This repository only."),
         ("global", "All your repositories (default)."),
     ):
-        function = click.option(
-            f"--{name}", "scope", flag_value=name, default="global" if name == "global" else None, help=text
-        )(function)
+        function = click.option(f"--{name}", "scope", flag_value=name, callback=_scope, help=text)(function)
     return function
+
+
+def _scope(context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    """The scope after one of its options: releases of click differ in what an option not given leaves."""
+    return value or context.params.get("scope") or "global"
 
 
 def print_json(value: object) -> None:

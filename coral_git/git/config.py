@@ -82,7 +82,11 @@ def read_config(git: Git, *, file: str | None = None, blob: str | None = None) -
     Raises:
         GitError: a configuration file cannot be read.
     """
-    place = ["--file", file] if file is not None else ["--blob", blob] if blob is not None else []
+    place: list[str] = []
+    if file is not None:
+        place = ["--no-includes", "--file", file]
+    elif blob is not None:
+        place = ["--no-includes", "--blob", blob]  # or git would follow what somebody else wrote
     return GitConfig(git.run("config", *place, "--list", "-z"))
 
 

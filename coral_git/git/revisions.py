@@ -31,12 +31,14 @@ class TreeEntry:
         oid: the id of the blob in hexadecimal.
         path: the path from the root.
         stage: 0, or 1 to 3 for a path in conflict.
+        is_skipped: whether a sparse checkout leaves it out of the work tree.
     """
 
     mode: str
     oid: str
     path: bytes
     stage: int = 0
+    is_skipped: bool = False
 
     @property
     def is_file(self) -> bool:
@@ -77,19 +79,33 @@ def list_commits(git: Git, revisions: Sequence[str]) -> list[str]:
 
 
 def reachable_blobs(git: Git, revisions: Sequence[str]) -> Iterator[Blob]:
-    """Every blob and tree that a range introduces, each once, with a path; the caller tells them apart.
+    """Every blob that a range introduces, each once, with the first path it was found at.
 
-    Objects that a partial clone has not fetched are left out.
+    Tags may be among them: who needs to know asks ``CatFile.sizes``, which tells the kind. A path ends at its
+    first line feed, because git writes no more of it. What a partial clone has not fetched is named too.
+
+    Args:
+        git: runs in the repository.
+        revisions: as for ``git rev-list``, e.g. ``["main", "^origin/main"]`` or ``["--all", "--reflog"]``.
+
+    Raises:
+        GitError: a revision is not there.
     """
     if not revisions:
         return
-    arguments = ["--objects", "--missing=allow-any", "--end-of-options", *revisions]
+    arguments = [
+        "--objects",
+        "--filter=object:type=blob",
+        "--missing=allow-any",
+        "--end-of-options",
+        *revisions,
+    ]
     if any(one.startswith(("^", "-")) for one in revisions):
         arguments.remove("--end-of-options")
     with git.stream("rev-list", *arguments, "--") as output:
         for line in output:
             oid, space, path = line.rstrip(b"\n").partition(b" ")
-            if space and path:
+            if space:  # commits have none
                 yield Blob(oid.decode(), path)
 
 
@@ -125,22 +141,29 @@ def list_index(git: Git, pathspecs: Sequence[str] = ()) -> list[TreeEntry]:
     """
     check = ["--error-unmatch"] if pathspecs else []
     try:
-        output = git.run("ls-files", "-s", "-z", "--full-name", *check, "--", *pathspecs)
+        output = git.run("ls-files", "-s", "-t", "-z", "--full-name", *check, "--", *pathspecs)
     except GitError as error:
         raise UsageError(error.message.partition(": ")[2] or error.message) from error
     entries = []
     for line in output.split(b"\0"):
         if line:
             meta, _, path = line.partition(b"\t")
-            mode, oid, stage = meta.split(b" ")
-            entries.append(TreeEntry(mode.decode(), oid.decode(), path, int(stage)))
+            tag, mode, oid, stage = meta.split(b" ")
+            entries.append(TreeEntry(mode.decode(), oid.decode(), path, int(stage), tag == b"S"))
     return entries
 
 
 def changed_files(git: Git, commit: str) -> list[TreeEntry]:
     """The files that a commit has and its first parent does not have like that; all of a root commit."""
     output = git.run(
-        "diff-tree", "-r", "-z", "--root", "--no-commit-id", "--no-renames", "-m", "--first-parent", commit
+        "diff-tree",
+        "-r",
+        "-z",
+        "--root",
+        "--no-commit-id",
+        "--no-renames",
+        "--diff-merges=first-parent",
+        commit,
     )
     fields = output.split(b"\0")
     entries = []

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from coral_git import fsops
 from coral_git.errors import CoralError
+from coral_git.pipeline.closure import complete_copies
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import RemoteStore
 from coral_git.store.location import Location
@@ -21,7 +22,7 @@ _CACHE = "remote-indexes"
 
 
 class Inventory:
-    """The objects of one remote store.
+    """The objects of one remote store. Those whose bases are not there as well do not count.
 
     Args:
         workspace: the repository, in whose store the indexes are kept.
@@ -38,50 +39,62 @@ class Inventory:
     def __init__(self, workspace: Workspace, remote: RemoteStore) -> None:
         self.remote = remote
         self.packs = remote.list_packs()
-        self._objects: dict[ObjectId, Location] = {}
-        for pack, data in _indexes(workspace, remote, self.packs):
-            self._add(pack, data)
+        self._copies: dict[ObjectId, list[Location]] = {}
+        self._contents: dict[PackId, list[ObjectId]] = {}
+        for pack, data in _indexes(workspace, remote, sorted(self.packs)):
+            records = decode_index(data, pack)
+            self._contents[pack] = [record.object_id for record in records]
+            for record in records:
+                self._copies.setdefault(record.object_id, []).append(record)
+        self._complete = complete_copies(self._copies)
 
     def __contains__(self, object_id: ObjectId) -> bool:
-        return object_id in self._objects
+        return object_id in self._complete
 
     def packs_for(self, wanted: Iterable[ObjectId], local: Iterable[ObjectId] = ()) -> list[PackId]:
-        """The packs that hold the wanted objects and, all the way down, their bases.
+        """The packs that hold the wanted objects and, all the way down, the bases of all that they hold.
+
+        So a store that takes in whole packs can decode whatever is in them. Bases tend to come first.
 
         Args:
-            wanted: the objects; those that are not held here are left out.
-            local: objects that are at hand already and need not be fetched.
+            wanted: the objects; those that cannot be had here are left out.
+            local: objects that are at hand already.
         """
+        roots = set(local)
+        chosen = complete_copies(self._copies, roots) if roots else self._complete
         packs: dict[PackId, None] = {}
-        seen = set(local)
+        seen: set[ObjectId] = set()
         queue = list(wanted)
         while queue:
             object_id = queue.pop()
-            held = self._objects.get(object_id)
-            if object_id in seen or held is None:
+            held = chosen.get(object_id)
+            if held is None or object_id in seen:
                 continue
             seen.add(object_id)
-            packs[held.pack] = None
-            if held.base is not None:
+            if held.base is not None and held.base not in roots:
                 queue.append(held.base)
-        return list(packs)
+            if held.pack not in packs:
+                packs[held.pack] = None
+                queue += self._contents[held.pack]
+        return list(reversed(packs))
 
     def bases_of(self, wanted: Iterable[ObjectId]) -> list[ObjectId]:
-        """Every base that the wanted objects need here, all the way down."""
+        """Every base that copies of the wanted objects here have, all the way down."""
         bases: dict[ObjectId, None] = {}
         queue = list(wanted)
         while queue:
-            held = self._objects.get(queue.pop())
-            if held is not None and held.base is not None and held.base not in bases:
-                bases[held.base] = None
-                queue.append(held.base)
+            for copy in self._copies.get(queue.pop(), ()):
+                if copy.base is not None and copy.base not in bases:
+                    bases[copy.base] = None
+                    queue.append(copy.base)
         return list(bases)
 
-    def _add(self, pack: PackId, data: bytes) -> None:
-        for record in decode_index(data, pack):
-            known = self._objects.get(record.object_id)
-            if known is None or (known.base is not None and record.base is None):
-                self._objects[record.object_id] = record
+
+def keep_index(workspace: Workspace, pack: PackId, data: bytes) -> None:
+    """Remember the index of a pack that a remote store has, so that it need not be fetched."""
+    folder = os.path.join(workspace.store_root, _CACHE)
+    fsops.make_directory(folder)
+    fsops.replace_file(os.path.join(folder, f"{pack.hex()}.idx"), data)
 
 
 def _indexes(
@@ -97,10 +110,9 @@ def _indexes(
             yield pack, data
     if not unknown:
         return
-    fsops.make_directory(folder)
     for pack, data in remote.get_indexes(unknown):
         decode_index(data, pack)
-        fsops.replace_file(os.path.join(folder, f"{pack.hex()}.idx"), data)
+        keep_index(workspace, pack, data)
         yield pack, data
 
 

@@ -42,10 +42,13 @@ class PackDownload:
     Attributes:
         pack: SHA-256 of the bytes of the pack.
         path: the file to create; it must not exist.
+        length: length of the pack in bytes where it is known (its index tells), else 0. Only a hint: small
+            packs may share a request.
     """
 
     pack: PackId
     path: str
+    length: int = 0
 
 
 class RemoteStore(Protocol):
@@ -130,8 +133,9 @@ class RemoteContext:
 
     Attributes:
         git: runs git in the repository of the user.
-        scratch_git: gives a runner for another git directory, which exists already, without the variables by which git tells a
-            hook about the repository of the user, and with those of the user (ssh command, ``-c``).
+        scratch_git: gives a runner for another git directory, which exists already. It runs without the
+            variables by which git tells a hook about the repository of the user, and with those that the
+            user set (ssh command, ``-c``).
         store_root: the store; scratch repositories are made in it.
         ref_prefix: where packs live on a git remote.
         limits: the caps that apply.

@@ -6,11 +6,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from coral_git.limits import MIB
+from coral_git.remotes.base import PackDownload
 from coral_git.remotes.scratch import FETCH, Scratch
 from coral_git.remotes.snapshot import parse_tree
 
 _READ_BYTES = 4 * MIB
+_SHARED_FETCH_BYTES = 8 * MIB
 _ID_LENGTH = {"sha1": 20, "sha256": 32}
+
+
+def download_batches(downloads: Sequence[PackDownload]) -> Iterator[list[PackDownload]]:
+    """What to fetch together: small packs with each other, every other pack alone.
+
+    A host that sends objects of several of its packs looks for deltas among them first. With packs of 48 MiB
+    that was measured to take four times as long as asking for one after the other.
+    """
+    batch: list[PackDownload] = []
+    total = 0
+    for download in downloads:
+        if not 0 < download.length <= _SHARED_FETCH_BYTES:
+            yield [download]
+            continue
+        if total + download.length > _SHARED_FETCH_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(download)
+        total += download.length
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import hashlib
 import os
 import zlib
 from types import TracebackType
+from typing import Self
 
 from coral_git import fsops
 
@@ -43,9 +44,13 @@ class GitPackWriter:
         self._path = path
         self._digest = hashlib.new(object_format, usedforsecurity=False)
         self._fd = fsops.create_exclusive(path)
-        self._write(b"PACK" + (2).to_bytes(4, "big") + count.to_bytes(4, "big"))
+        try:
+            self._write(b"PACK" + (2).to_bytes(4, "big") + count.to_bytes(4, "big"))
+        except BaseException:
+            fsops.discard(self._fd, path)
+            raise
 
-    def __enter__(self) -> GitPackWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

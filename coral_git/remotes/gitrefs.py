@@ -14,9 +14,9 @@ from coral_git.errors import GitError, IntegrityError, PolicyError, RemoteError
 from coral_git.limits import MIB
 from coral_git.remotes.address import GitAddress, UserRepository, read_user_repository
 from coral_git.remotes.base import INDEX_BYTES_MAX, PackDownload, PackUpload, RemoteContext
-from coral_git.remotes.messages import escape_lines, redact, remote_os_error
 from coral_git.remotes.commits import build_commits
-from coral_git.remotes.fetched import FetchedFile, fetch_refs, read_files
+from coral_git.remotes.fetched import FetchedFile, download_batches, fetch_refs, read_files
+from coral_git.remotes.messages import escape_lines, redact, remote_os_error
 from coral_git.remotes.publish import publish, upload_batches
 from coral_git.remotes.scratch import FETCH, Scratch, is_wrong_format, open_scratch, push_name, push_targets
 from coral_git.remotes.snapshot import Kind, RefNames
@@ -24,11 +24,10 @@ from coral_git.remotes.transfer import write_pack
 from coral_git.types import PackId
 
 TRANSFER_BYTES = 1024 * MIB
-"""Bytes of packs in one fetch or push, at most; hosts refuse more than 2 GiB."""
+"""Bytes of packs in one push, at most; hosts refuse more than 2 GiB."""
 
 _INDEXES_PER_FETCH = 256
 _INDEX_BYTES_PER_FETCH = 256 * MIB
-_PACKS_PER_FETCH_MAX = 64
 _OTHER_FORMAT = {"sha1": "sha256", "sha256": "sha1"}
 
 Result = TypeVar("Result")
@@ -40,7 +39,7 @@ class GitRefsRemote:
     Args:
         address: where the git remote is.
         context: the repository it serves.
-        transfer_bytes: bytes of packs in one fetch or push, at most.
+        transfer_bytes: bytes of packs in one push, at most.
     """
 
     __slots__ = ("_address", "_context", "_format", "_names", "_transfer_bytes", "_user", "name", "url")
@@ -87,11 +86,8 @@ class GitRefsRemote:
         self.get_packs([PackDownload(pack, incoming_path)])
 
     def get_packs(self, downloads: Sequence[PackDownload]) -> None:
-        """Fetch packs, several in one ``git fetch``."""
-        fitting = self._transfer_bytes // max(1, self._context.limits.pack_max)
-        step = min(max(1, fitting), _PACKS_PER_FETCH_MAX)
-        for start in range(0, len(downloads), step):
-            batch = downloads[start : start + step]
+        """Fetch packs; those known to be small share a ``git fetch``."""
+        for batch in download_batches(downloads):
             self._in_scratch("fetch from", partial(self._packs, batch))
 
     def put(self, pack_path: str, index: bytes, pack: PackId) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coral_git.errors import GitError, UsageError
+from coral_git.errors import UsageError
 from coral_git.git.command import Git
 from coral_git.git.revisions import TreeEntry
 from coral_git.manifest.model import Manifest, object_ids
@@ -63,7 +63,9 @@ def tree_entries(workspace: Workspace, revision: str, pathspecs: Sequence[str] =
         UsageError: there is no such revision.
     """
     git = user_git(workspace)
-    tree = git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{tree}}", check=False)
+    tree = git.run(
+        "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{tree}}", check=False
+    )
     if not tree:
         raise UsageError(f"'{revision}' is no revision", hint="see 'git log --oneline --all'")
     selected = pathspecs or (":/",)
@@ -79,31 +81,23 @@ def tree_entries(workspace: Workspace, revision: str, pathspecs: Sequence[str] =
 
 
 def split_revision(workspace: Workspace, words: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
-    """Tell a revision at the beginning of the arguments from paths, as git does.
+    """Tell a revision at the beginning of the arguments from paths.
 
-    A word that is a revision counts as one, unless a file has its name or ``--`` stands before it.
+    The first word is a revision when git knows it as one and no file has its name.
     """
     if not words:
         return None, ()
-    if words[0] == "--":
-        return None, tuple(words[1:])
-    rest = tuple(words[1:])
-    if rest[:1] == ("--",):
-        return words[0], rest[1:]
     name = os.path.join(workspace.paths.work_tree or "", workspace.paths.prefix, words[0])
-    is_tree = user_git(workspace).succeeds("rev-parse", "--verify", "--quiet", f"{words[0]}^{{tree}}")
-    if is_tree and os.path.lexists(name):
-        raise UsageError(
-            f"'{words[0]}' is both a revision and a file", hint="put '--' before the files, or after the revision"
-        )
-    return (words[0], rest) if is_tree else (None, tuple(words))
+    if os.path.lexists(name) or not user_git(workspace).succeeds(
+        "rev-parse", "--verify", "--quiet", "--end-of-options", f"{words[0]}^{{tree}}"
+    ):
+        return None, tuple(words)
+    return words[0], tuple(words[1:])
 
 
 def _empty_tree(git: Git) -> str:
-    try:
-        return git.run("hash-object", "-t", "tree", "--stdin").decode().strip()
-    except GitError as error:
-        raise UsageError("git cannot name the empty tree", hint=error.message) from error
+    """The id of the tree without entries, which git knows although nobody has written it."""
+    return git.run("hash-object", "-t", "tree", "--stdin").decode().strip()
 
 
 def _listed(

@@ -23,7 +23,7 @@ class IndexedFiles:
 
     Attributes:
         manifests: each file with its manifest.
-        unmerged: paths that are in conflict and have a manifest on a side, with that of ours where it has one.
+        unmerged: paths in conflict that have a manifest on a side, with that of ours where it has one.
     """
 
     manifests: list[tuple[TreeEntry, StoredManifest]]
@@ -134,7 +134,9 @@ def restore_files(
     found = indexed_files(workspace, pathspecs)
     if found.unmerged:
         path = os.fsdecode(found.unmerged[0][0].path)
-        raise UsageError(f"'{path}' is unmerged", hint="git checkout --ours -- PATH or --theirs, then git add")
+        raise UsageError(
+            f"'{path}' is unmerged", hint="git checkout --ours -- PATH or --theirs, then git add"
+        )
     if not found.manifests:
         raise UsageError(
             f"no weight file matches {' '.join(map(repr, pathspecs))}", hint="see 'git coral ls-files'"

@@ -60,7 +60,7 @@ def test_a_folder_that_is_not_there(tmp_path):
         lambda git: git.start("version"),
         lambda git: git.succeeds("version"),
     ):
-        with pytest.raises(GitError, match="cannot run git in '.*gone': no such file"):
+        with pytest.raises(GitError, match=r"cannot run git in '.*gone': no such file"):
             use(Git(str(tmp_path / "gone")))
 
 
@@ -146,12 +146,13 @@ def test_stream_of_a_git_that_complains_at_length(repo):
         "i=0; while [ $i -lt 3000 ]; do echo 'a line of forty characters, more or less' >&2; i=$((i+1)); done"
     )
     repo.git("config", "alias.noisy", f"!{noise}; echo out; echo fatal: enough >&2; exit 1")
-    with pytest.raises(GitError, match="fatal: enough$"), Git(str(repo.path)).stream("noisy") as output:
+    with pytest.raises(GitError, match=r"fatal: enough$"), Git(str(repo.path)).stream("noisy") as output:
         assert output.read() == b"out\n"
 
 
 def test_call_uses_the_terminal_of_the_process(repo):
-    code = f"from coral_git.git.command import Git; raise SystemExit(Git({str(repo.path)!r}).call('-c', 'a.b=x', 'config', 'a.b'))"
+    call = f"Git({str(repo.path)!r}).call('-c', 'a.b=x', 'config', 'a.b')"
+    code = f"from coral_git.git.command import Git; raise SystemExit({call})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

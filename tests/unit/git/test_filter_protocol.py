@@ -45,6 +45,7 @@ def make():
             if b"bug" in request.pathname:
                 raise ZeroDivisionError("oops")
             print("a stray message")
+            assert os.read(0, 1) == b"", "a child could read what git sends"
             return b"cleaned " + b"".join(map(bytes, content))
 
         def smudge(self, request, content):
@@ -358,6 +359,16 @@ def test_the_iterator_of_an_abandoned_answer_is_closed():
     assert closed == [True]
     for fd in (stdin, feeding, stdout):
         os.close(fd)
+
+
+def test_ctrl_c_is_quiet(capfd):
+    def answer(_):
+        raise KeyboardInterrupt
+
+    handler = Echo(answer)
+    assert converse(HELLO + CAPABILITIES + request(b"clean", b"a", b"x"), handler) == (130, WELCOME)
+    assert not handler.finished
+    assert capfd.readouterr().err == ""
 
 
 def test_finish_that_fails(capfd):

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -98,7 +99,12 @@ class RemoteConformance:
         }
         folder = tmp_path / f"got-{os.urandom(4).hex()}"
         folder.mkdir()
-        remote.get_packs([PackDownload(upload.pack, str(folder / upload.pack.hex())) for upload in uploads])
+        remote.get_packs(
+            [
+                PackDownload(upload.pack, str(folder / upload.pack.hex()), os.path.getsize(upload.path))
+                for upload in uploads
+            ]
+        )
         for upload in uploads:
             assert (folder / upload.pack.hex()).read_bytes() == Path(upload.path).read_bytes()
 
@@ -191,9 +197,10 @@ class RemoteConformance:
     def test_two_processes_put_overlapping(
         self, place: Place, uploads: list[PackUpload], tmp_path: Path
     ) -> None:
-        children = [
-            in_child(lambda part=part: place.open().put_many(part)) for part in (uploads[:3], uploads[1:])
-        ]
+        def put(part: list[PackUpload]) -> None:
+            place.open().put_many(part)
+
+        children = [in_child(partial(put, part)) for part in (uploads[:3], uploads[1:])]
         assert [exit_code(child) for child in children] == [0, 0]
         self.check_has(place, uploads, tmp_path)
 

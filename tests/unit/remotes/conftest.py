@@ -118,14 +118,10 @@ class GitPlace:
     def damage(self, pack: PackId) -> None:
         """Put a commit with other bytes under the ref, as a person with push rights could."""
         ref = f"{self.prefix}/pack/{pack.hex()}"
-        data = bytearray(
-            subprocess.check_output(["git", "cat-file", "blob", f"{ref}:{pack.hex()}.pack"], cwd=self.path)
-        )
+        data = bytearray(subprocess.check_output(["git", "cat-file", "blob", f"{ref}:000000"], cwd=self.path))
         data[len(data) // 2] ^= 1
         blob = git("hash-object", "-w", "--stdin", cwd=self.path, data=bytes(data))
-        tree = git(
-            "hash-object", "-t", "tree", "-w", "--stdin", cwd=self.path, data=tree_bytes("pack", pack, blob)
-        )
+        tree = git("hash-object", "-t", "tree", "-w", "--stdin", cwd=self.path, data=tree_bytes([blob]))
         commit = git(
             "hash-object",
             "-t",
@@ -193,7 +189,7 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     )
     with subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=subprocess.PIPE) as server:
         assert server.stderr is not None
-        said = []
+        said: list[bytes] = []
         while not any(b"Server listening" in line for line in said):
             line = server.stderr.readline()
             assert line, b"".join(said)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from coral_git.errors import CoralError, GitError, IntegrityError, RemoteError
 from coral_git.remotes.address import address_of_url
+from coral_git.remotes.base import PackDownload
+from coral_git.remotes.fetched import download_batches
+from coral_git.remotes.gitpack import GitPackWriter, object_name
 from coral_git.remotes.gitrefs import GitRefsRemote
 from coral_git.remotes.publish import upload_batches
+from coral_git.remotes.snapshot import PART_BYTES
 from coral_git.types import PackId
 
 from .conformance import RemoteConformance, make_upload
@@ -34,7 +42,7 @@ class TestFileUrl(RemoteConformance):
 
     def test_scratch_of_a_killed_process_goes(self, place: GitPlace, tmp_path: Path) -> None:
         upload = make_upload(tmp_path, 5)
-        assert not self.put_with_fault(place, [upload], 5, kill=True, fsops_faults=False)
+        assert not self.put_with_fault(place, [upload], 3, kill=True, fsops_faults=False)
         assert len(place.left_behind()) == 1
         place.open().list_packs()
         assert place.left_behind() == []
@@ -96,11 +104,11 @@ coral {kind} {name}
 @pytest.mark.parametrize(
     ("object_format", "pack_commit", "index_commit"),
     [
-        ("sha1", "cf1f3424752d5a71e838d3b660230f8ea34614d5", "2ebc250e9bc39313a9434017d9e5bb9486aaa88d"),
+        ("sha1", "e383e6da955c61d2f28ef807f4a4e4780f72d632", "001b2b03f25aa520e989e3b73c943957aa4a2d58"),
         (
             "sha256",
-            "5a8a4503c4d944315b279b1d525215d38014f809e473bd10ca9d8be5adb8da44",
-            "7d2e9bec848615c0496d519339c3e55bf1fb32e234f840d02feb23963b95a5b9",
+            "74debac87c758603c09c9d6ba84c4d1a55902bd2d9eb2410da175cfc134dd91b",
+            "e626b2f94bba6d69fc4b8f47e93fd64931a894b50135f65dae7daee47af03fd3",
         ),
     ],
 )
@@ -122,10 +130,48 @@ def test_golden_commits(
     for kind, content in (("pack", data), ("idx", index)):
         ref = f"refs/coral/store/{kind}/{name}"
         blob = git("hash-object", "--stdin", cwd=bare, data=content)
-        assert git("ls-tree", ref, cwd=bare) == f"100644 blob {blob}\t{name}.{kind}"
+        assert git("ls-tree", ref, cwd=bare) == f"100644 blob {blob}\t000000"
         tree = git("rev-parse", f"{ref}^{{tree}}", cwd=bare)
         commit = subprocess.check_output(["git", "cat-file", "commit", ref], cwd=bare).decode()
         assert commit == COMMIT.format(tree=tree, kind=kind, name=name)
+
+
+def test_long_pack_with_equal_parts(place: GitPlace, tmp_path: Path) -> None:
+    """Parts are numbered, and equal ones are one blob; the host keeps a long push as it comes."""
+    data = (
+        bytes(PART_BYTES) * 3
+        + bytes(range(256)) * (PART_BYTES // 256)
+        + random.Random(1).randbytes(100 * PART_BYTES + 1)
+    )
+    pack = PackId(hashlib.sha256(data).digest())
+    (tmp_path / "pack").write_bytes(data)
+    place.open().put(str(tmp_path / "pack"), b"", pack)
+    names = git("ls-tree", "--name-only", f"refs/coral/store/pack/{pack.hex()}", cwd=place.path).splitlines()
+    assert names == [f"{number:06}" for number in range(105)]
+    count, *rest = git("count-objects", "-v", cwd=place.path).splitlines()
+    assert count == "count: 2"  # those of the index, which is pushed alone
+    assert "in-pack: 105" in rest
+    place.open().get_pack(pack, str(tmp_path / "incoming"))
+    assert (tmp_path / "incoming").read_bytes() == data
+    assert place.open().get_index(pack) == b""
+
+
+@given(
+    st.lists(st.binary(max_size=70_000), max_size=5),
+    st.sampled_from(["sha1", "sha256"]),
+)
+@settings(max_examples=15, deadline=None)
+def test_git_reads_what_the_pack_writer_wrote(objects: list[bytes], object_format: str) -> None:
+    with TemporaryDirectory() as folder:
+        bare = make_bare(Path(folder) / "x.git", object_format)
+        wanted = {object_name("blob", data, object_format): data for data in objects}
+        path = bare / "objects" / "pack" / "pack-x.pack"
+        with GitPackWriter(str(path), len(wanted), object_format) as writer:
+            for data in wanted.values():
+                writer.add("blob", data)
+        git("index-pack", path, cwd=bare)
+        for name, data in wanted.items():
+            assert subprocess.check_output(["git", "cat-file", "blob", name], cwd=bare) == data
 
 
 def test_remote_passes_fsck(place: GitPlace, tmp_path: Path) -> None:
@@ -249,13 +295,14 @@ def test_existing_ref_with_other_content_is_not_replaced(place: GitPlace, tmp_pa
     assert {ref: place.refs()[ref] for ref in before} == before
 
 
-def test_ref_without_the_file(place: GitPlace, tmp_path: Path) -> None:
+def test_ref_without_parts(place: GitPlace, tmp_path: Path) -> None:
     upload = make_upload(tmp_path, 1)
     place.open().put_many([upload])
-    tree = git("hash-object", "-t", "tree", "-w", "--stdin", cwd=place.path)
+    blob = git("hash-object", "-w", "--stdin", cwd=place.path)
+    tree = git("mktree", cwd=place.path, data=f"100644 blob {blob}\tREADME\n".encode())
     commit = git("-c", "user.name=a", "-c", "user.email=a", "commit-tree", "-m", "x", tree, cwd=place.path)
     git("update-ref", f"refs/coral/store/pack/{upload.pack.hex()}", commit, cwd=place.path)
-    with pytest.raises(IntegrityError, match="no file of that name"):
+    with pytest.raises(IntegrityError, match="numbered parts"):
         place.open().get_pack(upload.pack, str(tmp_path / "incoming"))
 
 
@@ -318,6 +365,18 @@ def test_unreachable(user: Path, tmp_path: Path) -> None:
         with pytest.raises(RemoteError, match="nowhere"):
             action()
     assert place.left_behind() == []
+
+
+def test_download_batches() -> None:
+    mib = 1 << 20
+
+    def lengths(*given: int) -> list[list[int]]:
+        downloads = [PackDownload(PackId(bytes(32)), "", length) for length in given]
+        return [[download.length for download in batch] for batch in download_batches(downloads)]
+
+    assert lengths() == []
+    assert lengths(0, 0) == [[0], [0]]
+    assert lengths(mib, 48 * mib, 2 * mib, 0, 8 * mib) == [[48 * mib], [0], [mib, 2 * mib], [8 * mib]]
 
 
 def test_batches(bare: Path, user: Path, tmp_path: Path) -> None:

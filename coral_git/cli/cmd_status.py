@@ -1,0 +1,105 @@
+"""``git coral status``: the weight files of the index, against HEAD and the work tree."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from coral_git.cli.options import json_option, print_json
+from coral_git.manifest.escape import printable
+from coral_git.pipeline.progress import format_size
+from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.doctor import Finding, check_setup
+from coral_git.repository.status import Change, FileStatus, read_status
+
+
+@click.command("status")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@json_option
+def command(paths: tuple[str, ...], as_json: bool) -> int:
+    """Show weight files: what is staged against HEAD, sizes, what is unfinished or missing.
+
+    Exits with 1 while files are unfinished or objects are missing.
+    """
+    workspace = Workspace.open()
+    try:
+        files = read_status(workspace, paths)
+        warnings = [finding for finding in check_setup(workspace) if finding.level != "note"]
+    finally:
+        workspace.close()
+    if as_json:
+        print_json(
+            {"files": [_as_json(file) for file in files], "warnings": [_plain(one) for one in warnings]}
+        )
+    else:
+        _print(files, warnings)
+    return 1 if any(file.is_problem for file in files) else 0
+
+
+def _print(files: list[FileStatus], warnings: list[Finding]) -> None:
+    for file in files:
+        click.echo(_line(file))
+    if not files:
+        click.echo("no weight files in the index; see 'git coral track'")
+    raw, stored = sum(file.raw_bytes for file in files), sum(file.stored_bytes for file in files)
+    if len(files) > 1:
+        click.echo(f"{len(files)} files, {format_size(raw)} raw, {format_size(stored)} stored")
+    if any(file.state == "unfinished" for file in files):
+        click.echo("hint: files are still manifests; to write them: git coral checkout", err=True)
+    if any(file.missing and not file.is_sparse for file in files):
+        click.echo("hint: objects are missing; to get them: git coral fetch", err=True)
+    for warning in warnings:
+        click.echo(f"warning: {warning.message}", err=True)
+        click.echo(f"hint: {warning.remedy}", err=True)
+
+
+def _line(file: FileStatus) -> str:
+    sizes = f"{format_size(file.raw_bytes)} raw, {format_size(file.stored_bytes)} stored"
+    pieces = [_describe(file.change, file.tensors), sizes]
+    if file.missing:
+        pieces.append(f"{file.missing} object{'s' if file.missing != 1 else ''} missing")
+    if file.is_sparse:
+        pieces.append("left out by sparse checkout")
+    elif file.state != "clean":
+        pieces.append(file.state)
+    return f"{printable(os.fsdecode(file.path))}: {', '.join(pieces)}"
+
+
+def _describe(change: Change | None, tensors: int | None) -> str:
+    noun = "chunks" if tensors is None else "tensors"
+    if change is None:
+        return noun if tensors is None else f"{tensors} {noun}"
+    counts = {
+        "new": change.new,
+        "changed": change.changed,
+        "removed": change.removed,
+        "same": change.same,
+    }
+    total = change.new + change.changed + change.same
+    if total == change.same and not change.removed:
+        return f"{total} {noun}, unchanged"
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{total} {noun} ({told})"
+
+
+def _as_json(file: FileStatus) -> dict[str, object]:
+    change = file.change
+    return {
+        "path": os.fsdecode(file.path),
+        "tensors": file.tensors,
+        "new": change and change.new,
+        "changed": change and change.changed,
+        "same": change and change.same,
+        "removed": change and change.removed,
+        "raw_bytes": file.raw_bytes,
+        "stored_bytes": file.stored_bytes,
+        "missing": file.missing,
+        "sparse": file.is_sparse,
+        "unfinished": file.state == "unfinished",
+        "state": file.state,
+    }
+
+
+def _plain(finding: Finding) -> dict[str, str]:
+    return {"check": finding.check, "message": finding.message, "hint": finding.remedy}
