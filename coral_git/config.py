@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.errors import UsageError
 
@@ -19,8 +19,7 @@ _TRUE = frozenset({"true", "yes", "on", "1", ""})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One setting: its name in git's configuration, its default and what it does."""
 
     name: str
@@ -48,8 +47,7 @@ KEYS = (
 """Every key, in the order of the documentation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings in force, parsed.
 
     Attributes:

@@ -5,14 +5,13 @@ Tests shrink these instead of building giant inputs. Lengths are in bytes unless
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 KIB = 1 << 10
 MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The caps. The part and block sizes among them decide what is written; they belong to the format.
 
     Attributes:
@@ -32,7 +31,7 @@ class Limits:
         rank: dimensions of a tensor.
         header_bytes: length of a file header that a format reader looks at.
         json_depth: nesting of a JSON header.
-        inline_smudge_bytes: a file up to this size is answered through the pipe where deferring is not wanted.
+        inline_smudge_bytes: a file up to this size may be answered through the pipe.
     """
 
     part_elements: int = 1 << 24

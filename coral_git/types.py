@@ -6,9 +6,8 @@ SHA-256; a *file* by the SHA-256 that ``sha256sum`` prints. The three never mix:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType, Protocol
+from typing import NamedTuple, NewType, Protocol
 
 ObjectId = NewType("ObjectId", bytes)
 """BLAKE3-256 of the raw bytes of an object (32 bytes)."""
@@ -66,8 +65,7 @@ class Element(IntEnum):
 _WIDTH = (1, 2, 2, 4, 8, 1, 1, 2, 4, 8)
 
 
-@dataclass(frozen=True, slots=True)
-class DType:
+class DType(NamedTuple):
     """A data type as manifests name it (the names of safetensors).
 
     Attributes:
@@ -130,8 +128,7 @@ class ByteSource(Protocol):
         """The bytes from ``offset``; fewer than ``length`` only at the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class BytesSource:
+class BytesSource(NamedTuple):
     """A byte source over bytes in memory."""
 
     data: bytes

@@ -7,15 +7,13 @@ base's bytes that it was encoded against. Codecs hold no state and may be used f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from coral_git.limits import Limits
 from coral_git.types import Buffer, Element, ObjectId
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedObject:
+class EncodedObject(NamedTuple):
     """An object ready to be written to a pack.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.codecs.streams import encode_bytes, read_streams, write_streams
 from coral_git.limits import Limits
@@ -12,8 +12,7 @@ BLOCK_UNIT = 4
 """Bytes per block element, so that the default block is 1 MiB whatever the element."""
 
 
-@dataclass(frozen=True, slots=True)
-class BytesCodec:
+class BytesCodec(NamedTuple):
     """Arbitrary bytes without a base."""
 
     codec_id: int = 1

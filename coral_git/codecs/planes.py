@@ -7,7 +7,7 @@ F32 and BF16 in one byte.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.codecs import kernels
 from coral_git.codecs.streams import read_streams, write_streams
@@ -15,8 +15,7 @@ from coral_git.limits import Limits
 from coral_git.types import Buffer, Element
 
 
-@dataclass(frozen=True, slots=True)
-class PlanesCodec:
+class PlanesCodec(NamedTuple):
     """Numbers without a base."""
 
     codec_id: int = 3

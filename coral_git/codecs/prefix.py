@@ -6,7 +6,7 @@ compressor's window, so what did not change, even if it moved by less than the m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.codecs import frames
 from coral_git.codecs.bytes_codec import BLOCK_UNIT
@@ -18,8 +18,7 @@ MARGIN = MIB
 """Bytes of the base on each side of a block's place that the block may refer to."""
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixCodec:
+class PrefixCodec(NamedTuple):
     """Arbitrary bytes against the bytes of a base."""
 
     codec_id: int = 2

@@ -7,7 +7,7 @@ high planes almost empty. All of it is integer arithmetic: NaN payloads and nega
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.codecs import kernels
 from coral_git.codecs.planes import append_tail, cut_planes, stream_lengths, whole_units
@@ -16,8 +16,7 @@ from coral_git.limits import Limits
 from coral_git.types import Buffer, Element
 
 
-@dataclass(frozen=True, slots=True)
-class SubCodec:
+class SubCodec(NamedTuple):
     """Numbers against a base with the same unit."""
 
     codec_id: int = 4

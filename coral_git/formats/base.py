@@ -6,8 +6,7 @@ from those ranges and from the bytes between them, so a wrong proposal costs spa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from coral_git.limits import Limits
 from coral_git.types import ByteSource, DType
@@ -23,8 +22,7 @@ class NotThisFormat(Exception):
     """A file is not what a reader took it for, or too strange to be cut into tensors."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSegment:
+class TensorSegment(NamedTuple):
     """A range of a file that holds one tensor.
 
     Attributes:
@@ -42,8 +40,7 @@ class TensorSegment:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """How a reader says that a file falls into tensors; the bytes between them are the rest.
 
     Attributes:

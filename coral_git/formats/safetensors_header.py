@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.formats.base import NotThisFormat
 from coral_git.limits import Limits
@@ -37,8 +37,7 @@ _METADATA = "__metadata__"
 _MAX_DIGITS = 19
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderEntry:
+class HeaderEntry(NamedTuple):
     """What the header says about one tensor; offsets count from the end of the header."""
 
     name: str

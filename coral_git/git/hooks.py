@@ -14,8 +14,8 @@ import os
 import re
 import shlex
 import stat
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from coral_git import fsops
 from coral_git.errors import CoralError, from_os_error
@@ -51,8 +51,7 @@ class HookState(Enum):
     HOOKS_PATH = "hooks-path"
 
 
-@dataclass(frozen=True, slots=True)
-class HookReport:
+class HookReport(NamedTuple):
     """The hook of a repository.
 
     Attributes:
@@ -68,8 +67,7 @@ class HookReport:
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HookFolder:
+class HookFolder(NamedTuple):
     """Where git looks for the hooks of a repository.
 
     Attributes:

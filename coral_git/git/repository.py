@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.errors import GitError, NotARepositoryError
 from coral_git.git.command import Git
@@ -19,8 +19,7 @@ _QUESTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class GitPaths:
+class GitPaths(NamedTuple):
     """The places of a repository, as absolute paths.
 
     Attributes:

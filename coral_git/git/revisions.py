@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.errors import GitError, UsageError
 from coral_git.git.command import Git
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(NamedTuple):
     """A blob and a path it was seen at.
 
     Attributes:
@@ -22,8 +21,7 @@ class Blob:
     path: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TreeEntry:
+class TreeEntry(NamedTuple):
     """A path in a tree or in the index.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from coral_git.limits import Limits
 from coral_git.manifest.entries import ChunkEntry, Manifest, TableRef, TensorEntry
@@ -130,8 +129,8 @@ def finish(manifest: Manifest, body: TensorLines | ChunkLines) -> Manifest:
     if length != manifest.size:
         raise LineError(0, f"the parts add up to {length} bytes, the size is {manifest.size}")
     if isinstance(body, TensorLines):
-        return replace(manifest, tensors=tuple(body.entries), tables=())
-    return replace(manifest, chunks=tuple(body.entries), tables=())
+        return manifest._replace(tensors=tuple(body.entries), tables=())
+    return manifest._replace(chunks=tuple(body.entries), tables=())
 
 
 def read_tables(lines: Sequence[str], first: int, most: int, limits: Limits) -> tuple[TableRef, ...]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.limits import Limits
 from coral_git.manifest.parts import part_lengths
 from coral_git.types import DType, FileDigest, ObjectId, tensor_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """One tensor of a file.
 
     Attributes:
@@ -38,8 +37,7 @@ class TensorEntry:
         return part_lengths(self.dtype, self.nbytes, limits)
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkEntry:
+class ChunkEntry(NamedTuple):
     """One chunk of a file that has no known format.
 
     Attributes:
@@ -51,8 +49,7 @@ class ChunkEntry:
     object_id: ObjectId
 
 
-@dataclass(frozen=True, slots=True)
-class TableRef:
+class TableRef(NamedTuple):
     """A table object: lines of the manifest that are kept in the store.
 
     Attributes:
@@ -64,8 +61,7 @@ class TableRef:
     object_id: ObjectId
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """A manifest. Either tensors, or chunks, or the tables that stand for one of the two.
 
     Attributes:

@@ -5,8 +5,6 @@ Whatever it accepts, ``render`` writes again to the byte.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from blake3 import blake3
 
 from coral_git.errors import FormatVersionError, InvalidManifestError
@@ -114,7 +112,7 @@ def _with_rest(manifest: Manifest, header: HeaderLines, limits: Limits) -> Manif
     count = header.take_number("tensors")
     if count > MAX_TENSORS or (gaps and len(gaps) != count + 1):
         raise LineError(header.taken, "the number of tensors does not agree with the gaps, or is too large")
-    return replace(manifest, rest_length=length, rest=rest, gaps=gaps, tensor_count=count)
+    return manifest._replace(rest_length=length, rest=rest, gaps=gaps, tensor_count=count)
 
 
 def _with_body(manifest: Manifest, header: HeaderLines, limits: Limits) -> Manifest:
@@ -124,7 +122,7 @@ def _with_body(manifest: Manifest, header: HeaderLines, limits: Limits) -> Manif
         tables = read_tables(lines, first, MAX_CHUNKS if count is None else count, limits)
         if count not in (None, sum(table.lines for table in tables)):
             raise LineError(len(header.lines), f"the tables do not hold {count} tensors")
-        return replace(manifest, tables=tables)
+        return manifest._replace(tables=tables)
     body = body_reader(count, limits)
     body.read(lines, first)
     return finish(manifest, body)

@@ -8,9 +8,8 @@ other. The bytes between the tensors, the rest, are concatenated and cut every `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from math import gcd
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from coral_git.limits import Limits
 from coral_git.types import DType, Element
@@ -56,20 +55,19 @@ class LayoutLike(Protocol):
         """The tensors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A part of a file: the bytes of one object, before it has an id.
 
     Attributes:
         tensor: the name of the tensor it belongs to; None for a part of the rest and for a chunk.
-        index: which part of the tensor, of the rest, or which chunk of the file.
+        number: which part of the tensor, of the rest, or which chunk of the file.
         element: how codecs see the bytes.
         length: its bytes.
         ranges: (file offset, length) of its pieces, in order.
     """
 
     tensor: str | None
-    index: int
+    number: int
     element: Element
     length: int
     ranges: tuple[tuple[int, int], ...]

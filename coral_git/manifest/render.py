@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from blake3 import blake3
@@ -44,7 +43,7 @@ def tabulate(manifest: Manifest, limits: Limits) -> tuple[Manifest, list[bytes]]
         TableRef(len(piece), ObjectId(blake3(content).digest()))
         for piece, content in zip(slices, contents, strict=True)
     )
-    return replace(manifest, tensors=(), chunks=(), tables=tables), contents
+    return manifest._replace(tensors=(), chunks=(), tables=tables), contents
 
 
 def _rest_lines(manifest: Manifest) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from coral_git.errors import CoralError
 from coral_git.git.index import patch_index
@@ -28,8 +28,7 @@ Progress = Callable[[str, int, int], None]
 """Told the path in hand, the bytes written so far and the bytes in all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """A file that still has to be written.
 
     Attributes:
@@ -47,7 +46,6 @@ class Pending:
     executable: bool | None = None
 
 
-@dataclass(slots=True)
 class Outcome:
     """What became of the pending files, by path.
 
@@ -57,9 +55,10 @@ class Outcome:
         failed: files that stay manifests, with the reason.
     """
 
-    written: list[bytes] = field(default_factory=list)
-    changed: list[bytes] = field(default_factory=list)
-    failed: dict[bytes, CoralError] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.changed: list[bytes] = []
+        self.failed: dict[bytes, CoralError] = {}
 
 
 def write_pending(

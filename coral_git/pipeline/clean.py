@@ -176,11 +176,11 @@ def _make_manifest(
 
 def _with_bases(source: FileSource, part: Part, is_chunked: bool, bases: BaseFinder) -> PartSource:
     if part.tensor is not None:
-        candidates = bases.tensor_part(part.tensor, part.index)
+        candidates = bases.tensor_part(part.tensor, part.number)
     elif is_chunked:
-        candidates = bases.chunk(part.index)
+        candidates = bases.chunk(part.number)
     else:
-        candidates = bases.rest_part(part.index)
+        candidates = bases.rest_part(part.number)
     return PartSource(read_ranges(source, part.ranges), part.length, part.element, candidates)
 
 

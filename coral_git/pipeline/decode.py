@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -113,8 +113,7 @@ def owner_of(manifest: Manifest, object_id: ObjectId) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """Consecutive bytes of a file that lie in one object from ``start`` on."""
 
     placement: Placement

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -31,8 +31,7 @@ _KEPT_BYTES = 8 * MIB
 _READ_BYTES = MIB
 
 
-@dataclass(frozen=True, slots=True)
-class PartSource:
+class PartSource(NamedTuple):
     """The raw bytes of one part and what is known about them.
 
     Attributes:
@@ -48,8 +47,7 @@ class PartSource:
     bases: tuple[ObjectId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HashedPart:
+class HashedPart(NamedTuple):
     """A part and its id; ``data`` holds the raw bytes of a small one."""
 
     source: PartSource
@@ -63,8 +61,7 @@ class HashedPart:
         return self.data[start : start + length]
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+class _Choice(NamedTuple):
     """How a part will be encoded."""
 
     part: HashedPart
@@ -212,7 +209,7 @@ class Encoder:
             base = self._readers.get(choice.base).read(*choice.codec.base_window(start, length))
         element = choice.part.source.element
         payload = choice.codec.encode_block(raw, base, element)
-        if bytes(choice.codec.decode_block(b"".join(payload), length, base, element)) != raw:
+        if not _same(choice.codec.decode_block(b"".join(payload), length, base, element), raw):
             raise IntegrityError(
                 f"codec '{choice.codec.name}' does not decode to what it encoded "
                 f"(object {choice.part.object_id.hex()}, block {index})",
@@ -251,6 +248,11 @@ def _encoded(choice: _Choice, payloads: list[list[Buffer]]) -> EncodedObject:
         block_size=choice.block_size,
         blocks=payloads,
     )
+
+
+def _same(decoded: Buffer, raw: bytes) -> bool:
+    """Whether the bytes are equal; views are compared byte by byte in Python, everything else at once."""
+    return (bytes(decoded) if isinstance(decoded, memoryview) else decoded) == raw
 
 
 def _check_length(piece: bytes, wanted: int) -> None:

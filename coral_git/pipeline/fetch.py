@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterable, Sequence
 
 from coral_git import fsops
-from coral_git.errors import CoralError, RemoteError
+from coral_git.errors import CoralError, FormatVersionError, IntegrityError, PolicyError, RemoteError
 from coral_git.manifest.model import Manifest, object_ids
+from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.inventory import Inventory
 from coral_git.pipeline.messages import say, warn
+from coral_git.pipeline.progress import Progress, format_size
 from coral_git.pipeline.stores import remote_stores
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import PackDownload, RemoteStore
@@ -21,7 +23,7 @@ _BATCH_PACKS = 16
 def fetch_missing(
     workspace: Workspace,
     files: Sequence[tuple[bytes, Manifest]],
-    remotes: Sequence[RemoteStore] | None = None,
+    remotes: Iterable[RemoteStore] | None = None,
     *,
     quiet: bool = False,
 ) -> list[ObjectId]:
@@ -38,12 +40,13 @@ def fetch_missing(
     Returns:
         The objects that are still missing.
     """
+    asked = None if remotes is None else list(remotes)
     tables = [table.object_id for _, manifest in files for table in manifest.tables]
-    missing = fetch_objects(workspace, tables, remotes, quiet=quiet) if tables else []
+    missing = fetch_objects(workspace, tables, asked, quiet=quiet) if tables else []
     wanted: list[ObjectId] = []
     for _, manifest in files:
         wanted += named_objects(workspace, manifest, set(missing))
-    return missing + fetch_objects(workspace, wanted, remotes, quiet=quiet)
+    return missing + fetch_objects(workspace, wanted, asked, quiet=quiet)
 
 
 def named_objects(workspace: Workspace, manifest: Manifest, missing: set[ObjectId]) -> Iterable[ObjectId]:
@@ -52,6 +55,7 @@ def named_objects(workspace: Workspace, manifest: Manifest, missing: set[ObjectI
 
     if any(table.object_id in missing for table in manifest.tables):
         return object_ids(manifest)
+    asked = None if remotes is None else list(remotes)
     tables = [table.object_id for table in manifest.tables]
     return [*tables, *object_ids(expanded(manifest, workspace.store))]
 
@@ -59,44 +63,66 @@ def named_objects(workspace: Workspace, manifest: Manifest, missing: set[ObjectI
 def fetch_objects(
     workspace: Workspace,
     wanted: Iterable[ObjectId],
-    remotes: Sequence[RemoteStore] | None = None,
+    remotes: Iterable[RemoteStore] | None = None,
     *,
     quiet: bool = False,
 ) -> list[ObjectId]:
-    """Bring objects into the local store.
+    """Bring objects, and what is needed to decode them, into the local store.
+
+    Args:
+        workspace: the repository.
+        wanted: the objects.
+        remotes: the remote stores to ask, one after the other; by default all that are configured.
+        quiet: whether nothing is printed.
 
     Returns:
         Those that no remote store has.
+
+    Raises:
+        IntegrityError: a remote store has only wrong bytes for something, and no other one has the right ones.
+        StorageFullError: there is no space left.
     """
-    missing = workspace.store.find_missing(wanted)
+    missing = find_incomplete(workspace.store, wanted)
     if not missing:
         return []
+    damage: IntegrityError | None = None
     for remote in remote_stores(workspace) if remotes is None else remotes:
         try:
-            _fetch_from(workspace, Inventory(workspace, remote), missing)
-        except RemoteError as error:
+            _fetch_from(workspace, Inventory(workspace, remote), missing, quiet)
+        except IntegrityError as error:
+            damage = error
+        except (RemoteError, PolicyError) as error:
             if not quiet:
                 warn(error.message, error.hint)
-        missing = workspace.store.find_missing(missing)
+        missing = find_incomplete(workspace.store, missing)
         if not missing:
             break
+    if missing and damage is not None:
+        raise damage
     return missing
 
 
-def _fetch_from(workspace: Workspace, inventory: Inventory, missing: Sequence[ObjectId]) -> None:
-    packs = inventory.packs_for(missing, _local(workspace, inventory, missing))
+def _fetch_from(
+    workspace: Workspace, inventory: Inventory, missing: Sequence[ObjectId], quiet: bool
+) -> None:
+    bases = inventory.bases_of(missing)
+    incomplete = set(find_incomplete(workspace.store, bases))
+    local = [base for base in bases if base not in incomplete]
+    here = {info.id for info in workspace.store.packs()}
+    packs = [pack for pack in inventory.packs_for(missing, local) if pack not in here]
     if not packs:
         return
-    say(f"fetching {len(packs)} pack{'s' if len(packs) != 1 else ''} from {inventory.remote.name}")
-    for start in range(0, len(packs), _BATCH_PACKS):
-        receive_packs(workspace, inventory.remote, packs[start : start + _BATCH_PACKS])
-
-
-def _local(workspace: Workspace, inventory: Inventory, missing: Sequence[ObjectId]) -> list[ObjectId]:
-    """Bases of wanted objects that are at hand already."""
-    bases = inventory.bases_of(missing)
-    absent = set(workspace.store.find_missing(bases))
-    return [base for base in bases if base not in absent]
+    name = inventory.remote.name
+    total = sum(inventory.size_of(pack) for pack in packs)
+    if not quiet:
+        say(f"fetching {len(packs)} pack{'s' if len(packs) != 1 else ''} ({format_size(total)}) from {name}")
+    done = 0
+    with Progress("fetching", quiet=quiet) as progress:
+        for start in range(0, len(packs), _BATCH_PACKS):
+            batch = packs[start : start + _BATCH_PACKS]
+            progress.update(name, done, total)
+            receive_packs(workspace, inventory.remote, batch)
+            done += sum(inventory.size_of(pack) for pack in batch)
 
 
 def receive_packs(workspace: Workspace, remote: RemoteStore, packs: Sequence[PackId]) -> None:
@@ -106,10 +132,14 @@ def receive_packs(workspace: Workspace, remote: RemoteStore, packs: Sequence[Pac
         IntegrityError: what came is not what its digests say; nothing of that pack was published.
         RemoteError: the download failed; packs that were complete before stay.
     """
-    incoming = workspace.store.layout.incoming
-    downloads = [PackDownload(pack, os.path.join(incoming, fsops.unique_name("fetch"))) for pack in packs]
+    layout = workspace.store.layout
+    downloads = [PackDownload(pack, layout.incoming_path("fetch")) for pack in packs]
     try:
-        remote.get_packs(downloads)
+        try:
+            remote.get_packs(downloads)
+        except CoralError:
+            _import(workspace, downloads)
+            raise
         _import(workspace, downloads)
     finally:
         for download in downloads:
@@ -118,10 +148,15 @@ def receive_packs(workspace: Workspace, remote: RemoteStore, packs: Sequence[Pac
 
 
 def _import(workspace: Workspace, downloads: Sequence[PackDownload]) -> None:
+    """Publish the packs that came, the good ones also where another one is wrong."""
+    failed: CoralError | None = None
     for download in downloads:
+        if not os.path.exists(download.path):
+            continue
         try:
             workspace.store.import_pack(download.path, expected=download.pack)
-        except CoralError as error:
-            raise type(error)(
-                f"received pack {download.pack.hex()}: {error.message}", hint=error.hint
-            ) from error
+        except (IntegrityError, PolicyError, FormatVersionError) as error:
+            message = f"received pack {download.pack.hex()}: {error.message}"
+            failed = type(error)(message, hint=error.hint)
+    if failed is not None:
+        raise failed

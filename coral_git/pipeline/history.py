@@ -6,19 +6,34 @@ What a blob names is remembered by its id, so that a walk over the same history 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from coral_git.errors import CoralError
-from coral_git.git.revisions import Blob, reachable_blobs
+from coral_git.git.revisions import Blob, list_tree, reachable_blobs
 from coral_git.manifest.escape import printable
 from coral_git.manifest.model import Manifest, object_ids
-from coral_git.manifest.parse import is_manifest_start, parse
+from coral_git.manifest.parse import claims_manifest, is_manifest_start, parse
 from coral_git.pipeline.decode import expanded, owner_of
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import ObjectId
 
 _SMALLEST = 150
 """No manifest is shorter than this."""
+
+
+class ManifestBlob(NamedTuple):
+    """A blob that is a manifest, or claims to be one.
+
+    Attributes:
+        blob: the blob.
+        objects: what it names as far as is known, through its tables too.
+        trouble: why more may be named: the text is broken or of a newer version, or a table cannot be read.
+    """
+
+    blob: Blob
+    objects: tuple[ObjectId, ...]
+    trouble: CoralError | None = None
 
 
 class Place:
@@ -46,6 +61,9 @@ class Place:
 NamedObjects = dict[ObjectId, Place]
 """Objects, each with the first place that names it."""
 
+BringTables = Callable[[list[ObjectId]], object]
+"""Fetches table objects, as far as they can be had."""
+
 
 def read_blob(workspace: Workspace, oid: str) -> Manifest | None:
     """The manifest in a blob, or None."""
@@ -58,31 +76,60 @@ def read_blob(workspace: Workspace, oid: str) -> Manifest | None:
         return None
 
 
-def named_by(workspace: Workspace, blobs: Iterable[Blob]) -> NamedObjects:
+def named_by(workspace: Workspace, blobs: Iterable[Blob], bring: BringTables | None = None) -> NamedObjects:
     """The objects that the manifests among some blobs name, through their tables too.
 
-    A table that is not in the store is named, and what it would name is not known.
+    Args:
+        workspace: the repository.
+        blobs: the blobs; what is no manifest among them is skipped.
+        bring: fetches tables that are not in the store. Without it, or where it cannot, such a table is named,
+            and what it would name is not known.
     """
     named: NamedObjects = {}
-    for blob, objects in _manifests(workspace, blobs):
-        for object_id in objects:
-            if object_id not in named:
-                named[object_id] = Place(workspace, blob, object_id)
+    partial: list[tuple[Blob, Manifest]] = []
+    for blob, objects, manifest in _manifests(workspace, blobs):
+        _add(named, workspace, blob, objects)
+        if manifest is not None:
+            partial.append((blob, manifest))
+    if partial and bring is not None:
+        bring([table.object_id for _, manifest in partial for table in manifest.tables])
+        for blob, manifest in partial:
+            _add(named, workspace, blob, _objects_of(workspace, manifest)[0])
     return named
 
 
-def named_in_history(workspace: Workspace, revisions: Sequence[str]) -> NamedObjects:
+def named_in_history(
+    workspace: Workspace, revisions: Sequence[str], bring: BringTables | None = None
+) -> NamedObjects:
     """The objects that the manifests in a part of the history name.
 
     Args:
         workspace: the repository.
         revisions: as for ``git rev-list``, e.g. ``["main", "^origin/main"]``.
+        bring: as for ``named_by``.
     """
-    return named_by(workspace, reachable_blobs(workspace.git, revisions))
+    return named_by(workspace, reachable_blobs(workspace.git, revisions), bring)
 
 
-def _manifests(workspace: Workspace, blobs: Iterable[Blob]) -> Iterator[tuple[Blob, tuple[ObjectId, ...]]]:
-    """Each blob that is a manifest with the objects it names; what was learnt is remembered."""
+def named_in_tree(workspace: Workspace, revision: str, bring: BringTables | None = None) -> NamedObjects:
+    """The objects that the manifests in the files of one commit name."""
+    entries = list_tree(workspace.git, revision)
+    return named_by(workspace, (Blob(entry.oid, entry.path) for entry in entries if entry.is_file), bring)
+
+
+def _add(named: NamedObjects, workspace: Workspace, blob: Blob, objects: Iterable[ObjectId]) -> None:
+    for object_id in objects:
+        if object_id not in named:
+            named[object_id] = Place(workspace, blob, object_id)
+
+
+def _manifests(
+    workspace: Workspace, blobs: Iterable[Blob]
+) -> Iterator[tuple[Blob, tuple[ObjectId, ...], Manifest | None]]:
+    """Each blob that is a manifest with the objects it names; what was learnt is remembered.
+
+    The manifest itself comes with it when a table of it could not be read.
+    """
     cache = workspace.store.cache
     fresh: list[tuple[bytes, tuple[ObjectId, ...]]] = []
     unknown: dict[str, Blob] = {}
@@ -91,19 +138,17 @@ def _manifests(workspace: Workspace, blobs: Iterable[Blob]) -> Iterator[tuple[Bl
         if objects is None:
             unknown.setdefault(blob.oid, blob)
         elif objects:
-            yield blob, objects
+            yield blob, objects, None
     for oid, kind, size in workspace.objects.sizes(unknown):
         objects = ()
         if kind == "blob" and _SMALLEST <= size <= workspace.limits.manifest_bytes:
             manifest = read_blob(workspace, oid)
             if manifest is not None:
                 objects, is_whole = _objects_of(workspace, manifest)
+                yield unknown[oid], objects, None if is_whole else manifest
                 if not is_whole:
-                    yield unknown[oid], objects
                     continue
         fresh.append((bytes.fromhex(oid), objects))
-        if objects:
-            yield unknown[oid], objects
     cache.record_manifests(fresh)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from coral_git import fsops
 from coral_git.errors import CoralError
 from coral_git.pipeline.closure import complete_copies
+from coral_git.pipeline.messages import warn
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import RemoteStore
 from coral_git.store.location import Location
@@ -41,15 +42,20 @@ class Inventory:
         self.packs = remote.list_packs()
         self._copies: dict[ObjectId, list[Location]] = {}
         self._contents: dict[PackId, list[ObjectId]] = {}
-        for pack, data in _indexes(workspace, remote, sorted(self.packs)):
-            records = decode_index(data, pack)
+        self._sizes: dict[PackId, int] = {}
+        for pack, records in _indexes(workspace, remote, sorted(self.packs)):
             self._contents[pack] = [record.object_id for record in records]
+            self._sizes[pack] = sum(record.entry_length for record in records)
             for record in records:
                 self._copies.setdefault(record.object_id, []).append(record)
         self._complete = complete_copies(self._copies)
 
     def __contains__(self, object_id: ObjectId) -> bool:
         return object_id in self._complete
+
+    def size_of(self, pack: PackId) -> int:
+        """The bytes that the objects of a pack take."""
+        return self._sizes.get(pack, 0)
 
     def packs_for(self, wanted: Iterable[ObjectId], local: Iterable[ObjectId] = ()) -> list[PackId]:
         """The packs that hold the wanted objects and, all the way down, the bases of all that they hold.
@@ -99,28 +105,31 @@ def keep_index(workspace: Workspace, pack: PackId, data: bytes) -> None:
 
 def _indexes(
     workspace: Workspace, remote: RemoteStore, packs: Iterable[PackId]
-) -> Iterator[tuple[PackId, bytes]]:
+) -> Iterator[tuple[PackId, list[Location]]]:
+    """The entries of packs. One whose index is damaged is left out, so that it does no harm to the others."""
     folder = os.path.join(workspace.store_root, _CACHE)
     unknown = []
     for pack in packs:
-        data = _read(os.path.join(folder, f"{pack.hex()}.idx"), pack)
-        if data is None:
+        known = _read(os.path.join(folder, f"{pack.hex()}.idx"), pack)
+        if known is None:
             unknown.append(pack)
         else:
-            yield pack, data
+            yield pack, known
     if not unknown:
         return
     for pack, data in remote.get_indexes(unknown):
-        decode_index(data, pack)
+        try:
+            records = decode_index(data, pack)
+        except CoralError as error:
+            warn(f"{remote.name}: {error.message}", error.hint)
+            continue
         keep_index(workspace, pack, data)
-        yield pack, data
+        yield pack, records
 
 
-def _read(path: str, pack: PackId) -> bytes | None:
+def _read(path: str, pack: PackId) -> list[Location] | None:
     try:
         with open(path, "rb") as file:
-            data = file.read()
-        decode_index(data, pack)
+            return decode_index(file.read(), pack)
     except (OSError, CoralError):
         return None
-    return data

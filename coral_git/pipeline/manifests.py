@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.errors import CoralError
 from coral_git.manifest.model import Manifest
@@ -12,8 +12,7 @@ from coral_git.pipeline.decode import expanded
 from coral_git.pipeline.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
+class StoredManifest(NamedTuple):
     """A manifest as git has it.
 
     Attributes:

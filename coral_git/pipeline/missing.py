@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from coral_git.errors import ObjectMissingError
 from coral_git.manifest.model import Manifest, object_ids
+from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.decode import expanded
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import ObjectId
@@ -33,4 +34,4 @@ def _is_complete(workspace: Workspace, manifest: Manifest) -> bool:
         whole = expanded(manifest, workspace.store)
     except ObjectMissingError:
         return False
-    return not workspace.store.find_missing(object_ids(whole))
+    return not find_incomplete(workspace.store, object_ids(whole))

@@ -1,43 +1,53 @@
 """Objects from the local store to a remote store: exactly what the pushed manifests name and it lacks.
 
-A delta is sent as it is stored when its base is on the remote or part of the same push; otherwise the base
-may be private, and the object is encoded anew. The packs are made beside the store, sent, and removed.
+The packs are made in a folder of the store, a bounded number of bytes at a time, sent, and removed. Each
+batch is complete in itself, so a push that was interrupted goes on where it ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from coral_git import fsops
 from coral_git.errors import ObjectMissingError, RemoteError
+from coral_git.limits import MIB
+from coral_git.pipeline.closure import find_incomplete, stored_copies
 from coral_git.pipeline.encode import Encoder, PartSource
 from coral_git.pipeline.fetch import fetch_objects
 from coral_git.pipeline.history import NamedObjects
-from coral_git.pipeline.inventory import Inventory
+from coral_git.pipeline.inventory import Inventory, keep_index
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.stores import remote_stores
+from coral_git.pipeline.transfer_plan import Shipment, batches, plan_shipments
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import PackUpload, RemoteStore
+from coral_git.remotes.scratch import remove_tree
 from coral_git.store.store import Store
-from coral_git.store.writer import PackWriter
 from coral_git.types import ObjectId, PackId
 
+BATCH_BYTES = 256 * MIB
+"""Bytes of packs that are made before they are sent."""
+
+_FOLDER = "outgoing"
 _NAMED = 10
+
+Sent = Callable[[int, int], None]
+"""Told the bytes that were sent and about how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushReport:
-    """What a push did.
+    """What a push did, or with ``dry_run`` would do.
 
     Attributes:
         remote: the remote store.
         named: objects that the pushed manifests name.
         sent: objects that were sent.
         packs: packs that were sent.
-        sent_bytes: their length.
+        sent_bytes: their length; without sending, what the objects take in the local store.
     """
 
     remote: str
@@ -48,7 +58,13 @@ class PushReport:
 
 
 def push_objects(
-    workspace: Workspace, remote: RemoteStore, named: NamedObjects, *, dry_run: bool = False
+    workspace: Workspace,
+    remote: RemoteStore,
+    named: NamedObjects,
+    *,
+    dry_run: bool = False,
+    progress: Sent | None = None,
+    batch_bytes: int = BATCH_BYTES,
 ) -> PushReport:
     """Send what a remote store lacks of the objects that manifests name, and prove that it has them.
 
@@ -57,81 +73,105 @@ def push_objects(
         remote: the remote store.
         named: the objects, each with a place that names it.
         dry_run: only count.
+        progress: told what was sent so far.
+        batch_bytes: bytes of packs that are made before they are sent.
 
     Raises:
         ObjectMissingError: an object is neither here nor on any remote; it names tensor and file.
         RemoteError: the remote store failed, or does not have what was sent.
+        StorageFullError: there is no space for the packs.
     """
     inventory = Inventory(workspace, remote)
     lacking = [object_id for object_id in named if object_id not in inventory]
     _require_local(workspace, remote, named, lacking)
+    copies = stored_copies(workspace.store, lacking)
+    shipments = plan_shipments(copies, lacking, inventory, workspace.limits)
+    total = sum(shipment.size for shipment in shipments)
     if dry_run or not lacking:
-        return PushReport(remote.name, len(named), len(lacking), 0, 0)
-    folder = os.path.join(workspace.store_root, fsops.unique_name("outgoing"))
-    try:
-        with Store.create(folder, workspace.limits, fsync=False) as outgoing:
-            packs = _export(workspace, outgoing, lacking, inventory)
-            uploads = [_upload(outgoing, pack) for pack in packs]
-            sent_bytes = sum(os.path.getsize(upload.path) for upload in uploads)
+        return PushReport(remote.name, len(named), len(lacking), 0, total)
+    sent: list[PackId] = []
+    sent_bytes = done = 0
+    for batch in batches(shipments, batch_bytes):
+        with _outgoing_packs(workspace, batch) as uploads:
             remote.put_many(uploads)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    _prove(workspace, remote, lacking)
-    return PushReport(remote.name, len(named), len(lacking), len(packs), sent_bytes)
+            sent_bytes += sum(os.path.getsize(upload.path) for upload in uploads)
+        for upload in uploads:
+            keep_index(workspace, upload.pack, upload.index)
+            sent.append(upload.pack)
+        done += sum(shipment.size for shipment in batch)
+        if progress is not None:
+            progress(done, total)
+    _prove(remote, sent)
+    return PushReport(remote.name, len(named), len(lacking), len(sent), sent_bytes)
 
 
 def _require_local(
     workspace: Workspace, remote: RemoteStore, named: NamedObjects, lacking: Sequence[ObjectId]
 ) -> None:
     """Everything that must be sent is here, or can be fetched from another remote store."""
-    missing = workspace.store.find_missing(lacking)
+    missing = find_incomplete(workspace.store, lacking)
     if missing:
-        others = [other for other in remote_stores(workspace) if other.url != remote.url]
+        others = (other for other in remote_stores(workspace) if other.url != remote.url)
         missing = fetch_objects(workspace, missing, others)
     if not missing:
         return
     places = [named[object_id] for object_id in missing[:_NAMED]]
     more = f"\n  … and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
     lines = "".join(f"\n  {place}" for place in places)
+    count = "1 object is" if len(missing) == 1 else f"{len(missing)} objects are"
     raise ObjectMissingError(
-        f"{len(missing)} objects are neither here nor on '{remote.name}':{lines}{more}",
+        f"{count} neither here nor on '{remote.name}':{lines}{more}",
         hint="run 'git coral fetch REMOTE' where they can be had, or 'git coral add' the file again",
     )
 
 
-def _export(
-    workspace: Workspace, outgoing: Store, lacking: Sequence[ObjectId], inventory: Inventory
-) -> list[PackId]:
-    """Write the objects into packs of their own, in an order that depends on nothing but the request."""
+@contextlib.contextmanager
+def _outgoing_packs(workspace: Workspace, batch: Sequence[Shipment]) -> Iterator[list[PackUpload]]:
+    """Packs of a batch, in a folder that is gone after the block; so are those of pushes that were killed."""
+    _sweep(workspace.store_root)
+    folder = os.path.join(workspace.store_root, fsops.unique_name(_FOLDER))
+    try:
+        with Store.create(folder, workspace.limits, fsync=False) as outgoing:
+            packs = _export(workspace, outgoing, batch)
+            yield [_upload(outgoing, pack) for pack in packs]
+    finally:
+        remove_tree(folder)
+
+
+def _sweep(store_root: str) -> None:
+    """Remove the folders of processes that are gone."""
+    with os.scandir(store_root) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(f"{_FOLDER}-")]
+    for name in names:
+        owner = name.split("-")[1]
+        if os.name == "posix" and owner.isdecimal() and int(owner) != os.getpid():
+            try:
+                os.kill(int(owner), 0)
+            except ProcessLookupError:
+                remove_tree(os.path.join(store_root, name))
+            except (OSError, OverflowError):  # somebody else's, and alive
+                continue
+
+
+def _export(workspace: Workspace, outgoing: Store, batch: Sequence[Shipment]) -> list[PackId]:
+    """Write the objects into packs, in an order that depends on nothing but the request."""
     store = workspace.store
-    sendable = set(lacking)
-    anew: list[ObjectId] = []
     with store.exporter(outgoing) as writer, Workers(workspace.settings.threads) as workers:
-        for object_id in lacking:
-            location = store.chain(object_id)[0]  # along shortest chains, so that no cycle can be sent
-            if location.base is None or location.base in sendable or location.base in inventory:
-                writer.copy(location)
-            else:
-                anew.append(object_id)
-        _encode_anew(store, anew, writer, workers)
+        for shipment in batch:
+            if shipment.copied is not None:
+                writer.copy(shipment.copied)
+        encoder = Encoder(store, workers, store_all=True)
+        encoder.store_parts((_source(store, one) for one in batch if one.copied is None), writer)
         return writer.finish()
 
 
-def _encode_anew(store: Store, object_ids: Iterable[ObjectId], writer: PackWriter, workers: Workers) -> None:
-    encoder = Encoder(store, workers, store_all=True)
-    encoder.store_parts(_sources(store, object_ids), writer)
+def _source(store: Store, shipment: Shipment) -> PartSource:
+    reader = store.reader(shipment.object_id)
 
+    def read(start: int, size: int) -> bytes:
+        return bytes(store.reader(shipment.object_id).read(start, size))
 
-def _sources(store: Store, object_ids: Iterable[ObjectId]) -> Iterator[PartSource]:
-    for object_id in object_ids:
-        element = store.locate(object_id).element
-        reader = store.reader(object_id)
-        length = reader.raw_length
-
-        def read(start: int, size: int, wanted: ObjectId = object_id) -> bytes:
-            return bytes(store.reader(wanted).read(start, size))
-
-        yield PartSource(read, length, element)
+    return PartSource(read, reader.raw_length, reader.element, shipment.bases)
 
 
 def _upload(outgoing: Store, pack: PackId) -> PackUpload:
@@ -140,12 +180,11 @@ def _upload(outgoing: Store, pack: PackId) -> PackUpload:
         return PackUpload(pack, path, index.read())
 
 
-def _prove(workspace: Workspace, remote: RemoteStore, sent: Sequence[ObjectId]) -> None:
-    """Ask the remote store again; only what it lists counts."""
-    inventory = Inventory(workspace, remote)
-    absent = sum(object_id not in inventory for object_id in sent)
+def _prove(remote: RemoteStore, sent: Sequence[PackId]) -> None:
+    """Ask the remote store again; only what it lists counts. A pack is named by its bytes."""
+    absent = len(set(sent) - remote.list_packs())
     if absent:
         raise RemoteError(
-            f"'{remote.name}' accepted the packs and does not list {absent} of {len(sent)} objects",
+            f"'{remote.name}' accepted {len(sent)} packs and does not list {absent} of them",
             hint="push again; if it happens twice, somebody removes packs there",
         )

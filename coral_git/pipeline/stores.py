@@ -6,13 +6,26 @@ Where there is one, pushes go there; otherwise the objects travel with the git r
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+from coral_git.errors import CoralError
 from coral_git.git.command import Git
+from coral_git.pipeline.messages import warn
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import RemoteContext, RemoteStore
+from coral_git.remotes.address import find_remote
+from coral_git.remotes.directory import MARKER
+from coral_git.remotes.gitrefs import GitRefsRemote
 from coral_git.remotes.registry import open_remote
 
 _SECTION = "coral.remote."
 _URL = ".url"
+_GIT_SCHEMES = frozenset({"", "file", "ssh", "git", "http", "https"})
+
+FETCH_FROM = "CORAL_FETCH_FROM"
+"""Environment variable: one more remote store that is asked for what is missing, a name, a URL or a path."""
 
 
 def store_urls(workspace: Workspace) -> dict[str, str]:
@@ -44,23 +57,73 @@ def open_store(workspace: Workspace, location: str) -> RemoteStore:
         UsageError: it cannot be meant.
     """
     added = store_urls(workspace).get(location)
+    if added is None and location not in git_remotes(workspace):
+        added = _git_location(workspace, location)
     return open_remote(location if added is None else added, remote_context(workspace))
 
 
-def remote_stores(workspace: Workspace) -> list[RemoteStore]:
-    """Every remote store that may have an object, in the order in which they are asked."""
-    names = [*store_urls(workspace), *git_remotes(workspace)]
-    return [open_store(workspace, name) for name in names]
+def remote_stores(workspace: Workspace) -> Iterator[RemoteStore]:
+    """Every remote store that may have an object, in the order in which they are asked.
+
+    The location in the environment variable ``CORAL_FETCH_FROM`` comes first. One that cannot be opened is
+    named in a warning and skipped.
+    """
+    given = os.environ.get(FETCH_FROM)
+    names = [*([given] if given else []), *store_urls(workspace), *git_remotes(workspace)]
+    for name in dict.fromkeys(names):
+        try:
+            yield open_store(workspace, name)
+        except CoralError as error:
+            warn(error.message, error.hint)
 
 
 def stores_for_push(workspace: Workspace, git_remote: str) -> list[RemoteStore]:
-    """Where the objects go when commits are pushed to a git remote (a name or a URL)."""
+    """Where the objects go when commits are pushed to a git remote (a name or a URL).
+
+    A git remote with URLs of its own for pushing is one remote store for each of them: what they have is what
+    counts, not what the place has that is fetched from.
+    """
     added = store_urls(workspace)
     if added:
         return [open_store(workspace, name) for name in added]
-    remotes = git_remotes(workspace)
-    location = git_remote if git_remote in remotes else f"git+{git_remote}"
-    return [open_remote(location, remote_context(workspace))]
+    context = remote_context(workspace)
+    address = find_remote(workspace.git, git_remote)
+    if address is None:
+        return [open_store(workspace, git_remote)]
+    if not address.push_urls:
+        return [GitRefsRemote(address, context)]
+    return [
+        GitRefsRemote(replace(address, url=url, push_urls=(url,)), context) for url in address.push_urls
+    ]
+
+
+def is_known_remote(workspace: Workspace, text: str) -> bool:
+    """Whether a text is the name of an added store or of a git remote."""
+    return text in store_urls(workspace) or text in git_remotes(workspace)
+
+
+def looks_like_location(text: str) -> bool:
+    """Whether a text can only be meant as a URL or a path, not as a revision."""
+    return "://" in text or text.startswith(("git+", "/", "./", "../", "~")) or os.path.isdir(text)
+
+
+def _git_location(workspace: Workspace, location: str) -> str:
+    """A URL or a path as ``open_remote`` wants it: git's own URLs get their ``git+``.
+
+    A relative path counts from where git itself runs, the root of the work tree; a directory that was made
+    for packs is one, everything else is a repository.
+    """
+    if location.startswith("git+"):
+        return location
+    path = os.path.expanduser(location.removeprefix("file://"))
+    here = os.path.join(workspace.paths.work_tree or workspace.paths.git_dir, path)
+    for candidate in (os.path.abspath(path), here):
+        if os.path.exists(os.path.join(candidate, MARKER)):
+            return candidate
+    if "://" not in location and os.path.exists(here):
+        return f"git+{os.path.abspath(here)}"
+    scheme = location.partition("://")[0] if "://" in location else ""
+    return f"git+{location}" if scheme in _GIT_SCHEMES else location
 
 
 def remote_context(workspace: Workspace) -> RemoteContext:

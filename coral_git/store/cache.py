@@ -7,7 +7,7 @@ Every answer is a hint that may be missing. The tables of packs and objects are 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.store.database import Database
 from coral_git.types import ID_LENGTH, ObjectId
@@ -15,8 +15,7 @@ from coral_git.types import ID_LENGTH, ObjectId
 _WRAP = 1 << 64
 
 
-@dataclass(frozen=True, slots=True)
-class StatRecord:
+class StatRecord(NamedTuple):
     """What a file looked like when its manifest was made.
 
     Attributes:

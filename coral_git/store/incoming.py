@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git import fsops
 from coral_git.store.layout import Layout
@@ -15,8 +15,7 @@ from coral_git.store.pack_format import PACK_HEADER, EntryHeader, encode_trailer
 from coral_git.types import Buffer, PackId
 
 
-@dataclass(frozen=True, slots=True)
-class SealedPack:
+class SealedPack(NamedTuple):
     """A complete pack that has no name yet.
 
     Attributes:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coral_git.types import Element, ObjectId, PackId
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """Where an encoded object lies.
 
     Attributes:
@@ -32,8 +31,7 @@ class Location:
     element: Element
 
 
-@dataclass(frozen=True, slots=True)
-class PackInfo:
+class PackInfo(NamedTuple):
     """One pack on disk.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import xxhash
 
@@ -32,8 +32,7 @@ _U64 = struct.Struct("<Q")
 _TRAILER = struct.Struct("<8sII")
 
 
-@dataclass(frozen=True, slots=True)
-class EntryHeader:
+class EntryHeader(NamedTuple):
     """The header of one entry.
 
     Attributes:

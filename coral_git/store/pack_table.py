@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coral_git.store.database import Database
 from coral_git.store.layout import is_place
@@ -21,8 +20,7 @@ _COLUMNS = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class PackRow:
+class PackRow(NamedTuple):
     """What is remembered of a pack.
 
     Attributes:
@@ -38,8 +36,7 @@ class PackRow:
     usable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A location together with the place of its pack."""
 
     location: Location

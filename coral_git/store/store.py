@@ -265,6 +265,6 @@ class Store:
         """
         return self._catalog.pack_objects(pack)
 
-    def verify(self, pack: PackId) -> Iterator[Problem]:
-        """Check one pack completely; see :func:`coral_git.store.verify.verify_pack`."""
-        return verify_pack(self.layout.pack_path(pack), self.limits, bases=self)
+    def verify(self, pack: PackId, *, decode: bool = True) -> Iterator[Problem]:
+        """Check one pack, its objects too; see :func:`coral_git.store.verify.verify_pack`."""
+        return verify_pack(self.layout.pack_path(pack), self.limits, bases=self, decode=decode)

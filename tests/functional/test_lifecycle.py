@@ -104,7 +104,7 @@ def test_only_what_changed_is_stored(repo, model, safetensors, assert_healthy, c
     old = set(repo.packs())
     repo.commit("after", m__safetensors=safetensors(after))
     tensors = {tensor.name: tensor for tensor in repo.manifest("HEAD:m.safetensors").tensors}
-    header = set(repo.manifest("HEAD:m.safetensors").rest)
+    header = set(repo.manifest("HEAD:m.safetensors").rest) - repo.objects("HEAD~:m.safetensors")
     with repo.store() as store:
         fresh = [pack for pack in store.packs() if pack.id.hex() + ".pack" not in old]
         added = {one.object_id for pack in fresh for one in store.pack_objects(pack.id)}
@@ -154,7 +154,7 @@ def test_equal_tensors_in_one_file_are_stored_once(repo, safetensors, assert_hea
     assert_healthy(repo)
 
 
-def test_two_hundred_steps_stay_readable(repo, safetensors, tune, assert_healthy, python):
+def test_a_long_history_stays_readable(repo, safetensors, tune, assert_healthy):
     weights = {"w": np.random.default_rng(3).standard_normal((32, 32), np.float32)}
     versions = []
     for seed in range(12):

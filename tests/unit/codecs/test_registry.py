@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,7 +66,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 def test_ids_and_names_are_unique_and_fit_a_byte(other: BytesCodec) -> None:
     with pytest.raises(CoralError):
         tabulate_codecs([*BUILT_IN, other])
-    assert len(tabulate_codecs([*BUILT_IN, replace(other, codec_id=200, name="free")])) == 5
+    assert len(tabulate_codecs([*BUILT_IN, other._replace(codec_id=200, name="free")])) == 5
 
 
 def test_an_installed_package_provides_a_codec(tmp_path: Path) -> None:

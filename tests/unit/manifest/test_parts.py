@@ -57,7 +57,7 @@ def test_chunks_follow_each_other(lengths: list[int]) -> None:
     placed = list(placements(manifest, SMALL))
     assert [place.object_id for place in placed] == ids
     assert [place.ranges for place in placed] == [part.ranges for part in cut]
-    assert [part.index for part in cut] == list(range(len(lengths)))
+    assert [part.number for part in cut] == list(range(len(lengths)))
 
 
 @pytest.mark.parametrize(

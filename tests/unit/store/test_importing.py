@@ -82,9 +82,7 @@ def test_a_lie_about_an_id_is_found_before_it_can_poison(sender, store, build):
 
 
 def test_a_newer_pack_and_an_unknown_codec(sender, store, build):
-    import dataclasses
-
-    pack = build.put_encoded(sender, dataclasses.replace(build.encode(build.raw(1)), codec=250))
+    pack = build.put_encoded(sender, build.encode(build.raw(1))._replace(codec=250))
     with pytest.raises(FormatVersionError, match="250"):
         store.import_pack(receive(sender, store, pack))
     with pytest.raises(FormatVersionError, match="version 2"):
