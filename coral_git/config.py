@@ -15,8 +15,8 @@ from coral_git.errors import UsageError
 Lookup = Callable[[str], str | None]
 """Gives the value of a key such as ``"coral.threads"``, or None."""
 
-_TRUE = frozenset({"true", "yes", "on", "1", ""})
-_FALSE = frozenset({"false", "no", "off", "0"})
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0", ""})
 
 
 class Key(NamedTuple):

@@ -67,20 +67,19 @@ def _line(file: FileStatus) -> str:
 
 
 def _describe(change: Change | None, tensors: int | None) -> str:
-    noun = "chunks" if tensors is None else "tensors"
+    noun = "chunk" if tensors is None else "tensor"
     if change is None:
-        return noun if tensors is None else f"{tensors} {noun}"
-    counts = {
-        "new": change.new,
-        "changed": change.changed,
-        "removed": change.removed,
-        "same": change.same,
-    }
+        return "chunks in a table that is missing" if tensors is None else _count(tensors, noun)
+    counts = {"new": change.new, "changed": change.changed, "removed": change.removed, "same": change.same}
     total = change.new + change.changed + change.same
     if total == change.same and not change.removed:
-        return f"{total} {noun}, unchanged"
+        return f"{_count(total, noun)}, unchanged"
     told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"{total} {noun} ({told})"
+    return f"{_count(total, noun)} ({told})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _as_json(file: FileStatus) -> dict[str, object]:

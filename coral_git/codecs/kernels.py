@@ -61,6 +61,12 @@ def _pick() -> tuple[str, Kernels]:
     return "numpy", load_kernels("numpy")
 
 
+def keep_memory() -> None:
+    """Let this process keep freed memory for the next block, where the C kernels can arrange it (glibc)."""
+    if KERNEL_NAME == "c":
+        _chosen.keep_memory()  # type: ignore[attr-defined]
+
+
 KERNEL_NAME, _chosen = _pick()
 split = _chosen.split
 merge = _chosen.merge

@@ -7,7 +7,7 @@ while it still holds what was expected, its manifest; an interrupted run leaves 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from coral_git.errors import CoralError
@@ -85,7 +85,7 @@ def write_pending(
                 _write_one(workspace, file, missing, workers, outcome, settled)
                 done += file.manifest.size
     finally:
-        _tell_git(workspace, settled)
+        tell_git(workspace, settled)
     return outcome
 
 
@@ -135,12 +135,42 @@ def _lacking(manifest: Manifest, missing: set[ObjectId]) -> Sequence[ObjectId]:
     return [one for one in object_ids(manifest) if one in missing] if missing else ()
 
 
-def _tell_git(workspace: Workspace, settled: dict[bytes, tuple[bytes, os.stat_result]]) -> None:
-    """Patch git's index; where that is not possible, git cleans the files once more, and that is all."""
+def tell_git(workspace: Workspace, settled: Mapping[bytes, tuple[bytes, os.stat_result]]) -> None:
+    """Make git's index know files that we wrote.
+
+    Args:
+        workspace: the repository.
+        settled: path → raw id of its blob, and the stat data of the file, old enough to be believed.
+    """
     if not settled:
         return
     hash_length = 32 if workspace.paths.object_format == "sha256" else 20
     try:
-        patch_index(workspace.paths.index_path, settled, hash_length, munge=workspace.git.version >= (2, 43))
+        patched = patch_index(
+            workspace.paths.index_path, settled, hash_length, munge=workspace.git.version >= (2, 43)
+        )
+        if len(patched) < len(settled):
+            _let_git_look({path: item[0] for path, item in settled.items() if path not in patched}, workspace)
     except CoralError as error:
-        warn(error.message, error.hint)
+        warn(
+            f"git's index could not be told of {len(settled)} files, which 'git status' may show as modified:"
+            f" {error.message}",
+            "git coral checkout -- PATH",
+        )
+
+
+def _let_git_look(blobs: Mapping[bytes, bytes], workspace: Workspace) -> None:
+    """Where the index could not be patched (it is split, or locked), have git compare the files anew.
+
+    The stat data in the index are those of the manifest, and git takes a file of another size for modified
+    without a look at it. An entry that is written anew has none.
+    """
+    listed = workspace.git.run("ls-files", "-s", "-z", "--full-name", "--", ":/")
+    lines = []
+    for line in listed.split(b"\0"):
+        meta, _, path = line.partition(b"\t")
+        fields = meta.split(b" ")
+        if path in blobs and fields[1:] == [blobs[path].hex().encode(), b"0"]:
+            lines.append(line + b"\0")
+    if lines:
+        workspace.git.run("update-index", "-z", "--index-info", input=b"".join(lines))

@@ -65,7 +65,7 @@ def stored_copies(store: Store, wanted: Iterable[ObjectId]) -> dict[ObjectId, li
 
 
 def find_incomplete(store: Store, wanted: Iterable[ObjectId]) -> list[ObjectId]:
-    """The objects that a store cannot decode, because they or bases of theirs are missing; without repetition."""
+    """The objects that a store cannot decode, because it lacks them or bases of theirs; no repetition."""
     order = list(dict.fromkeys(wanted))
     complete = complete_copies(stored_copies(store, order))
     return [object_id for object_id in order if object_id not in complete]

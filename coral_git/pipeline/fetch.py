@@ -55,7 +55,6 @@ def named_objects(workspace: Workspace, manifest: Manifest, missing: set[ObjectI
 
     if any(table.object_id in missing for table in manifest.tables):
         return object_ids(manifest)
-    asked = None if remotes is None else list(remotes)
     tables = [table.object_id for table in manifest.tables]
     return [*tables, *object_ids(expanded(manifest, workspace.store))]
 
@@ -79,7 +78,7 @@ def fetch_objects(
         Those that no remote store has.
 
     Raises:
-        IntegrityError: a remote store has only wrong bytes for something, and no other one has the right ones.
+        IntegrityError: a remote store has wrong bytes for an object, and no other one has the right ones.
         StorageFullError: there is no space left.
     """
     missing = find_incomplete(workspace.store, wanted)
@@ -102,9 +101,7 @@ def fetch_objects(
     return missing
 
 
-def _fetch_from(
-    workspace: Workspace, inventory: Inventory, missing: Sequence[ObjectId], quiet: bool
-) -> None:
+def _fetch_from(workspace: Workspace, inventory: Inventory, missing: Sequence[ObjectId], quiet: bool) -> None:
     bases = inventory.bases_of(missing)
     incomplete = set(find_incomplete(workspace.store, bases))
     local = [base for base in bases if base not in incomplete]

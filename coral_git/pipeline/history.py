@@ -82,19 +82,20 @@ def named_by(workspace: Workspace, blobs: Iterable[Blob], bring: BringTables | N
     Args:
         workspace: the repository.
         blobs: the blobs; what is no manifest among them is skipped.
-        bring: fetches tables that are not in the store. Without it, or where it cannot, such a table is named,
+        bring: fetches tables that are not in the store. Without it, or where it cannot, a table is named,
             and what it would name is not known.
     """
     named: NamedObjects = {}
-    partial: list[tuple[Blob, Manifest]] = []
-    for blob, objects, manifest in _manifests(workspace, blobs):
-        _add(named, workspace, blob, objects)
-        if manifest is not None:
-            partial.append((blob, manifest))
+    partial: list[ManifestBlob] = []
+    for found in manifest_blobs(workspace, blobs):
+        _add(named, workspace, found.blob, found.objects)
+        if found.objects and found.trouble is not None:
+            partial.append(found)
     if partial and bring is not None:
-        bring([table.object_id for _, manifest in partial for table in manifest.tables])
-        for blob, manifest in partial:
-            _add(named, workspace, blob, _objects_of(workspace, manifest)[0])
+        manifests = [read_blob(workspace, found.blob.oid) for found in partial]
+        bring([table.object_id for manifest in manifests if manifest for table in manifest.tables])
+        for found in partial:
+            _add(named, workspace, found.blob, look_at(workspace, found.blob).objects)
     return named
 
 
@@ -123,13 +124,8 @@ def _add(named: NamedObjects, workspace: Workspace, blob: Blob, objects: Iterabl
             named[object_id] = Place(workspace, blob, object_id)
 
 
-def _manifests(
-    workspace: Workspace, blobs: Iterable[Blob]
-) -> Iterator[tuple[Blob, tuple[ObjectId, ...], Manifest | None]]:
-    """Each blob that is a manifest with the objects it names; what was learnt is remembered.
-
-    The manifest itself comes with it when a table of it could not be read.
-    """
+def manifest_blobs(workspace: Workspace, blobs: Iterable[Blob]) -> Iterator[ManifestBlob]:
+    """The blobs that are manifests, or claim to be; what was learnt for good is remembered."""
     cache = workspace.store.cache
     fresh: list[tuple[bytes, tuple[ObjectId, ...]]] = []
     unknown: dict[str, Blob] = {}
@@ -138,27 +134,30 @@ def _manifests(
         if objects is None:
             unknown.setdefault(blob.oid, blob)
         elif objects:
-            yield blob, objects, None
+            yield ManifestBlob(blob, objects)
     for oid, kind, size in workspace.objects.sizes(unknown):
-        objects = ()
+        found = ManifestBlob(unknown[oid], ())
         if kind == "blob" and _SMALLEST <= size <= workspace.limits.manifest_bytes:
-            manifest = read_blob(workspace, oid)
-            if manifest is not None:
-                objects, is_whole = _objects_of(workspace, manifest)
-                yield unknown[oid], objects, None if is_whole else manifest
-                if not is_whole:
-                    continue
-        fresh.append((bytes.fromhex(oid), objects))
+            found = look_at(workspace, unknown[oid])
+        if found.trouble is None:
+            fresh.append((bytes.fromhex(oid), found.objects))
+        if found.objects or found.trouble is not None:
+            yield found
     cache.record_manifests(fresh)
 
 
-def _objects_of(workspace: Workspace, manifest: Manifest) -> tuple[tuple[ObjectId, ...], bool]:
-    """What a manifest names, and whether all its tables could be read."""
-    own = object_ids(manifest)
-    if not manifest.tables:
-        return own, True
+def look_at(workspace: Workspace, blob: Blob) -> ManifestBlob:
+    """What one blob names; nothing for one that is no manifest."""
+    content = workspace.objects.blob(blob.oid.encode(), max_size=workspace.limits.manifest_bytes)
+    if content is None or not claims_manifest(content[1]):
+        return ManifestBlob(blob, ())
     try:
-        inner = object_ids(expanded(manifest, workspace.store))
-    except CoralError:
-        return own, False
-    return tuple(dict.fromkeys(own + inner)), True
+        manifest = parse(content[1], workspace.limits)
+    except CoralError as error:
+        return ManifestBlob(blob, (), error)
+    own = object_ids(manifest)
+    try:
+        inner = object_ids(expanded(manifest, workspace.store)) if manifest.tables else ()
+    except CoralError as error:
+        return ManifestBlob(blob, own, error)
+    return ManifestBlob(blob, tuple(dict.fromkeys(own + inner)))

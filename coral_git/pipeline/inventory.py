@@ -50,7 +50,7 @@ class Inventory:
                 self._copies.setdefault(record.object_id, []).append(record)
         self._complete = complete_copies(self._copies)
 
-    def __contains__(self, object_id: ObjectId) -> bool:
+    def __contains__(self, object_id: object) -> bool:
         return object_id in self._complete
 
     def size_of(self, pack: PackId) -> int:

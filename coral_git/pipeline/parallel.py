@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from typing import Any, Generic, Self, TypeVar
 
+from coral_git.codecs.kernels import keep_memory
+
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -55,6 +57,7 @@ class Workers:
 
     def __init__(self, threads: int) -> None:
         self._count = max(1, threads)
+        keep_memory()
         self._queue: SimpleQueue[_Task[Any, Any] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 

@@ -14,15 +14,15 @@ from coral_git.errors import CoralError
 from coral_git.git.command import Git
 from coral_git.pipeline.messages import warn
 from coral_git.pipeline.workspace import Workspace
-from coral_git.remotes.base import RemoteContext, RemoteStore
 from coral_git.remotes.address import find_remote
+from coral_git.remotes.base import RemoteContext, RemoteStore
 from coral_git.remotes.directory import MARKER
 from coral_git.remotes.gitrefs import GitRefsRemote
 from coral_git.remotes.registry import open_remote
 
 _SECTION = "coral.remote."
 _URL = ".url"
-_GIT_SCHEMES = frozenset({"", "file", "ssh", "git", "http", "https"})
+_GIT_SCHEMES = frozenset({"ssh", "git", "http", "https"})
 
 FETCH_FROM = "CORAL_FETCH_FROM"
 """Environment variable: one more remote store that is asked for what is missing, a name, a URL or a path."""
@@ -92,9 +92,7 @@ def stores_for_push(workspace: Workspace, git_remote: str) -> list[RemoteStore]:
         return [open_store(workspace, git_remote)]
     if not address.push_urls:
         return [GitRefsRemote(address, context)]
-    return [
-        GitRefsRemote(replace(address, url=url, push_urls=(url,)), context) for url in address.push_urls
-    ]
+    return [GitRefsRemote(replace(address, url=url, push_urls=(url,)), context) for url in address.push_urls]
 
 
 def is_known_remote(workspace: Workspace, text: str) -> bool:
@@ -108,22 +106,23 @@ def looks_like_location(text: str) -> bool:
 
 
 def _git_location(workspace: Workspace, location: str) -> str:
-    """A URL or a path as ``open_remote`` wants it: git's own URLs get their ``git+``.
+    """A URL or a path as ``open_remote`` wants it: what git calls a repository gets its ``git+``.
 
-    A relative path counts from where git itself runs, the root of the work tree; a directory that was made
-    for packs is one, everything else is a repository.
+    A relative path counts from where git runs, the root of the work tree. A directory that was made for packs
+    is one; every other path that is there is a repository.
     """
-    if location.startswith("git+"):
-        return location
-    path = os.path.expanduser(location.removeprefix("file://"))
-    here = os.path.join(workspace.paths.work_tree or workspace.paths.git_dir, path)
-    for candidate in (os.path.abspath(path), here):
-        if os.path.exists(os.path.join(candidate, MARKER)):
-            return candidate
-    if "://" not in location and os.path.exists(here):
-        return f"git+{os.path.abspath(here)}"
-    scheme = location.partition("://")[0] if "://" in location else ""
-    return f"git+{location}" if scheme in _GIT_SCHEMES else location
+    scheme, separator, rest = location.partition("://")
+    if separator and scheme != "file":
+        return f"git+{location}" if scheme in _GIT_SCHEMES else location
+    top = workspace.paths.work_tree or workspace.paths.git_dir
+    path = os.path.join(top, os.path.expanduser(rest if separator else location))
+    if os.path.exists(os.path.join(path, MARKER)):
+        return os.path.abspath(path)
+    if os.path.exists(path):
+        return f"git+{location if separator else os.path.abspath(path)}"
+    colon, slash = location.find(":"), location.find("/")
+    is_ssh = not separator and colon > 0 and (slash < 0 or colon < slash)
+    return f"git+{location}" if is_ssh and not location.startswith("git+") else location
 
 
 def remote_context(workspace: Workspace) -> RemoteContext:

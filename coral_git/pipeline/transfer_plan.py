@@ -59,7 +59,9 @@ def plan_shipments(
     local = complete_copies(copies)
     shipments = [Shipment(object_id, copy.entry_length, copy) for object_id, copy in grounded.items()]
     for object_id in anew:  # against what stands without them, or two could end up as each other's base
-        bases = tuple(base for base in _ancestors(object_id, local, limits) if base in grounded or base in held)
+        bases = tuple(
+            base for base in _ancestors(object_id, local, limits) if base in grounded or base in held
+        )
         shipments.append(Shipment(object_id, local[object_id].raw_length, None, bases))
     shipments += [
         Shipment(object_id, copy.entry_length, copy)
@@ -84,7 +86,7 @@ def batches(shipments: Sequence[Shipment], most_bytes: int) -> Iterator[list[Shi
 
 
 def _ancestors(object_id: ObjectId, local: Mapping[ObjectId, Location], limits: Limits) -> list[ObjectId]:
-    """The bases of an object down to a full copy, the nearest first; those too deep to be built on left out."""
+    """The bases of an object, the nearest first, without those that are too deep to be built on."""
     found: list[ObjectId] = []
     base = local[object_id].base
     while base is not None:

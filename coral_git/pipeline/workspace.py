@@ -28,7 +28,7 @@ class Workspace:
     def __init__(self, paths: GitPaths, limits: Limits = DEFAULT_LIMITS) -> None:
         self.paths = paths
         self.limits = limits
-        self.git = Git(paths.work_tree or paths.git_dir)
+        self.git = self.git_in(paths.work_tree or paths.git_dir)
 
     @classmethod
     def open(cls, directory: str = ".", limits: Limits = DEFAULT_LIMITS) -> Workspace:
@@ -38,6 +38,24 @@ class Workspace:
             NotARepositoryError: there is none.
         """
         return cls(discover(directory), limits)
+
+    def git_in(self, directory: str) -> Git:
+        """Git in a directory, for this repository.
+
+        What the environment says about the repository may be relative to where this process was started.
+        """
+        places = {
+            "GIT_DIR": self.paths.git_dir,
+            "GIT_COMMON_DIR": self.paths.common_dir,
+            "GIT_WORK_TREE": self.paths.work_tree,
+            "GIT_INDEX_FILE": self.paths.index_path,
+        }
+        moved = {
+            name: place
+            for name, place in places.items()
+            if place is not None and not os.path.isabs(os.environ.get(name) or "/")
+        }
+        return Git(directory, {**os.environ, **moved} if moved else None)
 
     @cached_property
     def config(self) -> GitConfig:

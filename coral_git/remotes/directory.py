@@ -186,7 +186,7 @@ class DirectoryRemote:
         except (FileNotFoundError, NotADirectoryError):
             raise RemoteError(
                 f"no remote store in {self._path!r}: it has no file '{MARKER}'",
-                hint="mount the file system it is on; 'git coral remote create' makes a new one",
+                hint="mount the file system it is on; 'git coral remote add' makes a new one",
             ) from None
         except OSError as error:
             raise remote_os_error(error, f"read {marker!r}") from error

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from coral_git.errors import NotARepositoryError, UsageError
+from coral_git.git.attributes import check_attr
 from coral_git.git.command import Git
 from coral_git.git.revisions import TreeEntry, list_index
 from coral_git.manifest.parse import FIRST_LINE
 from coral_git.pipeline import statcache
-from coral_git.pipeline.checkout import Outcome, Pending, Progress, write_pending
+from coral_git.pipeline.checkout import Outcome, Pending, Progress, tell_git, write_pending
 from coral_git.pipeline.manifests import StoredManifest, read_manifest
 from coral_git.pipeline.workspace import Workspace
 
@@ -35,7 +36,7 @@ def user_git(workspace: Workspace) -> Git:
     root = workspace.paths.work_tree
     if root is None:
         return workspace.git
-    return Git(os.path.join(root, workspace.paths.prefix))
+    return workspace.git_in(os.path.join(root, workspace.paths.prefix))
 
 
 def require_work_tree(workspace: Workspace) -> str:
@@ -50,14 +51,20 @@ def require_work_tree(workspace: Workspace) -> str:
 
 
 def indexed_files(workspace: Workspace, pathspecs: Sequence[str] = ()) -> IndexedFiles:
-    """The files in the index that are manifests.
+    """The files in the index that are manifests and that the filter handles.
+
+    A manifest that git does not filter is a text like others, such as an example in documentation.
 
     Raises:
         UsageError: a pathspec matches nothing.
     """
     git = user_git(workspace) if pathspecs else workspace.git
     found = IndexedFiles([], [])
-    for entry, stored in manifests_among(workspace, list_index(git, pathspecs)):
+    listed = list(manifests_among(workspace, list_index(git, pathspecs)))
+    filters = check_attr(workspace.git, (entry.path for entry, _ in listed))
+    for entry, stored in listed:
+        if filters.get(entry.path) != b"coral":
+            continue
         if not entry.stage:
             found.manifests.append((entry, stored))
         elif not any(one.path == entry.path for one, _ in found.unmerged):
@@ -141,12 +148,18 @@ def restore_files(
         raise UsageError(
             f"no weight file matches {' '.join(map(repr, pathspecs))}", hint="see 'git coral ls-files'"
         )
-    files = [
-        Pending(entry.path, stored.text, stored.manifest, _anything, entry.mode == "100755")
-        for entry, stored in found.manifests
-        if not _is_there(workspace, entry, stored)
-    ]
-    return write_pending(workspace, files, progress)
+    there: dict[bytes, tuple[bytes, os.stat_result]] = {}
+    files = []
+    for entry, stored in found.manifests:
+        status = _status_if_there(workspace, entry, stored)
+        if status is None:
+            is_executable = entry.mode == "100755"
+            files.append(Pending(entry.path, stored.text, stored.manifest, _anything, is_executable))
+        else:
+            there[entry.path] = bytes.fromhex(entry.oid), status
+    outcome = write_pending(workspace, files, progress)
+    tell_git(workspace, there)
+    return outcome
 
 
 def _anything(_descriptor: int | None) -> bool:
@@ -154,15 +167,16 @@ def _anything(_descriptor: int | None) -> bool:
     return True
 
 
-def _is_there(workspace: Workspace, entry: TreeEntry, stored: StoredManifest) -> bool:
-    """Whether the stat cache knows the work-tree file to be the one of the manifest."""
+def _status_if_there(workspace: Workspace, entry: TreeEntry, stored: StoredManifest) -> os.stat_result | None:
+    """The stat data of a work-tree file that the stat cache knows to be the one of the manifest."""
     if not workspace.settings.trust_stat:
-        return False
+        return None
     root = os.fsencode(require_work_tree(workspace))
     try:
         status = os.lstat(os.path.join(root, entry.path))
     except OSError:
-        return False
+        return None
+    if bool(status.st_mode & stat.S_IXUSR) != (entry.mode == "100755"):
+        return None
     recalled = statcache.recall(workspace.store.cache, entry.path, status)
-    is_executable = bool(status.st_mode & stat.S_IXUSR)
-    return recalled == (stored.text, True) and is_executable == (entry.mode == "100755")
+    return status if recalled == (stored.text, True) else None

@@ -75,7 +75,7 @@ def installed(home, installed_home) -> None:
     """The drivers are in the global configuration of this test."""
     shutil.copy(installed_home / ".gitconfig", home / ".gitconfig")
     with (home / ".gitconfig").open("a") as file:
-        file.write("[protocol \"file\"]\n\tallow = always\n[init]\n\tdefaultBranch = main\n")
+        file.write('[protocol "file"]\n\tallow = always\n[init]\n\tdefaultBranch = main\n')
 
 
 class Repo:
@@ -207,7 +207,11 @@ def safetensors_bytes(tensors: Tensors, metadata: Mapping[str, str] | None = Non
     for name, array in tensors.items():
         data = np.ascontiguousarray(array).tobytes()
         dtype = DTYPE_NAMES[array.dtype.name]
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + len(data)]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + len(data)],
+        }
         pieces.append(data)
         offset += len(data)
     text = json.dumps(header, separators=(",", ":")).encode()

@@ -26,7 +26,7 @@ def two_versions(repo, model, tune, safetensors):
 
 
 def test_git_shows_manifests_and_only_changed_tensors_differ(two_versions, assert_healthy):
-    repo, old, new = two_versions
+    repo, _, _ = two_versions
     assert b"tensor layer.1.weight F32 48x48 " in repo.blob("HEAD:m.safetensors")
     assert len(repo.blob("HEAD:m.safetensors")) < 2000
     for command in (["diff", "HEAD~"], ["log", "-p", "-1"], ["show"]):
@@ -67,7 +67,10 @@ def test_an_unchanged_file_adds_nothing(two_versions, assert_healthy):
 
 
 def pruned(tensors):
-    return {**tensors, "embed.weight": np.where(np.abs(tensors["embed.weight"]) < 0.5, 0, tensors["embed.weight"])}
+    return {
+        **tensors,
+        "embed.weight": np.where(np.abs(tensors["embed.weight"]) < 0.5, 0, tensors["embed.weight"]),
+    }
 
 
 def renamed(tensors):
@@ -75,7 +78,11 @@ def renamed(tensors):
 
 
 def deeper(tensors):
-    return {**tensors, "layer.3.weight": tensors["layer.0.weight"] * 2, "layer.3.bias": np.ones(48, np.float32)}
+    return {
+        **tensors,
+        "layer.3.weight": tensors["layer.0.weight"] * 2,
+        "layer.3.bias": np.ones(48, np.float32),
+    }
 
 
 def grown(tensors):
