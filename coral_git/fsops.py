@@ -98,6 +98,16 @@ def sync_file(fd: int, path: str = "") -> None:
             raise
 
 
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Ask the system to begin writing a range to the disk, so that a later ``fsync`` has less to wait for.
+
+    On Linux, ``POSIX_FADV_DONTNEED`` starts to write what is dirty; elsewhere this may do nothing.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+
+
 def sync_directory(path: str) -> None:
     """``fsync`` a directory, so that the names in it survive a power cut."""
     fault_point("fsync-directory", path)

@@ -39,7 +39,7 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        kind: ``pack``, ``index``, ``object``, ``base``, ``missing``, ``manifest``, ``restore`` or ``version``.
+        kind: ``pack``, ``index``, ``object``, ``base``, ``missing``, ``manifest``, ``restore``, ``version``.
         message: what is wrong.
         path: the damaged file of the store, where it is one.
         object_id: the object, where it is one.
@@ -117,7 +117,7 @@ def uses_of(
         blobs: manifests that name it.
         places: where these are; one without a place is skipped.
     """
-    found = []
+    found: list[Use] = []
     for blob in blobs:
         if blob in places and len(found) < _LISTED:
             found.append(Use(places[blob], _owner(workspace, blob, object_id)))

@@ -10,7 +10,7 @@ import contextlib
 import os
 
 from coral_git import fsops
-from coral_git.errors import CoralError, from_os_error
+from coral_git.errors import CoralError, IntegrityError, from_os_error
 from coral_git.maintenance import trash
 from coral_git.maintenance.findings import FsckReport
 from coral_git.maintenance.fsck import Progress, check_store
@@ -64,23 +64,17 @@ def repair_store(
 
 def _repair(workspace: Workspace, report: FsckReport) -> list[str]:
     store = workspace.store
-    done = []
-    damaged: dict[str, None] = {}
-    lost: dict[ObjectId, None] = {}
-    for finding in report.findings:
-        if finding.kind in ("pack", "object") and finding.path:
-            damaged[finding.path] = None
-        if finding.kind in ("object", "base", "missing") and finding.object_id is not None:
-            lost[finding.object_id] = None
-    for info in store.packs():
-        if info.path in damaged:
-            done.append(_save_and_set_aside(store, info, lost))
-    for finding in report.findings:
-        if finding.kind == "index" and os.path.exists(_pack_of(finding.path)):
-            done.append(_remake_index(store, finding.path))
-    if lost:
-        done += _bring(workspace, list(lost))
-    return done
+    # A pack with the right digest is as it was written: what is wrong with its objects is elsewhere.
+    damaged = {finding.path for finding in report.findings if finding.kind == "pack"}
+    lost = {
+        finding.object_id: None
+        for finding in report.findings
+        if finding.kind in ("object", "base", "missing") and finding.object_id is not None
+    }
+    done = [_save_and_set_aside(store, info, lost) for info in store.packs() if info.path in damaged]
+    indexes = [finding.path for finding in report.findings if finding.kind == "index"]
+    done += [_remake_index(store, path) for path in indexes if os.path.exists(_pack_of(path))]
+    return done + _bring(workspace, list(lost)) if lost else done
 
 
 def _remake_cache(store: Store) -> None:
@@ -111,7 +105,7 @@ def _save_and_set_aside(store: Store, info: PackInfo, lost: dict[ObjectId, None]
     """Copy every intact object of a damaged pack into a new one, then move it to ``bad/``."""
     file = PackFile(info.path)
     entries = _entries(file, info, store)
-    bad = {
+    wrong = {
         problem.object_id
         for problem in check_entries(file, info.id, entries, store.limits, store)
         if problem.kind == "object"
@@ -119,15 +113,12 @@ def _save_and_set_aside(store: Store, info: PackInfo, lost: dict[ObjectId, None]
     saved = 0
     with store.writer() as writer:
         for location in entries:
-            if location.object_id not in bad:
-                try:
+            # A delta on a damaged base decodes again when the base has been brought back.
+            if location.object_id not in wrong or location.base in wrong:
+                with contextlib.suppress(IntegrityError):  # its own stored bytes are damaged
                     saved += bool(writer.copy(location))
-                except CoralError:
-                    bad.add(location.object_id)
         writer.finish()
-    for location in entries:
-        if location.object_id in bad:
-            lost[location.object_id] = None
+    lost.update(dict.fromkeys(one.object_id for one in entries if one.object_id in wrong))
     trash.set_pack_aside(store, info)
     _remake_cache(store)
     return (

@@ -14,6 +14,9 @@ from coral_git.store.location import Location
 from coral_git.store.pack_format import PACK_HEADER, EntryHeader, encode_trailer, locate_entry
 from coral_git.types import Buffer, PackId
 
+_WRITEBACK_BYTES = 8 << 20
+"""The disk is kept busy while the next entries are encoded, in steps of this length."""
+
 
 class SealedPack(NamedTuple):
     """A complete pack that has no name yet.
@@ -34,11 +37,14 @@ class IncomingPack:
 
     Args:
         layout: the store.
+        fsync: whether it will have to be durable when it is sealed.
     """
 
-    __slots__ = ("_digest", "_entries", "_fd", "length", "path")
+    __slots__ = ("_digest", "_entries", "_fd", "_fsync", "_started", "length", "path")
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, fsync: bool) -> None:
+        self._fsync = fsync
+        self._started = 0
         self.path = layout.incoming_path("pack")
         self.length = 0
         self._digest = hashlib.sha256()
@@ -70,11 +76,14 @@ class IncomingPack:
         if self.length - offset != header.entry_length:
             raise ValueError("an entry has another length than its header says")
         self._entries.append((header, offset))
+        if self._fsync and self.length - self._started >= _WRITEBACK_BYTES:
+            fsops.start_writeback(self._fd, self._started, self.length - self._started)
+            self._started = self.length
 
-    def seal(self, *, fsync: bool) -> SealedPack:
+    def seal(self) -> SealedPack:
         """Write the trailer, make the file durable and close it."""
         self._write((encode_trailer(len(self._entries)),))
-        if fsync:
+        if self._fsync:
             fsops.sync_file(self._fd, self.path)
         pack = PackId(self._digest.digest())
         fd, self._fd = self._fd, -1

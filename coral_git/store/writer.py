@@ -164,7 +164,7 @@ class PackWriter:
             if self._current and self._current.length + length + TRAILER_LENGTH > self._limits.pack_max:
                 self._seal()
             if self._current is None:
-                self._current = IncomingPack(self._layout)
+                self._current = IncomingPack(self._layout, fsync=self._fsync)
             self._current.append(header, pieces)
             self._written.add(header.object_id)
             if self._current.length >= self._limits.pack_target:
@@ -173,7 +173,7 @@ class PackWriter:
 
     def _seal(self) -> None:
         if self._current is not None:
-            self._sealed.append(self._current.seal(fsync=self._fsync))
+            self._sealed.append(self._current.seal())
             self._current = None
 
     def finish(self) -> list[PackId]:

@@ -20,19 +20,24 @@ PACKS = "refs/coral/store/pack/"
 INDEXES = "refs/coral/store/idx/"
 
 
+def stored_file(bare, ref: str) -> bytes:
+    """The file that a ref of a git remote holds: the parts in its tree, back to back."""
+    parts = bare.git("ls-tree", "--format=%(objectname)", ref).split()
+    return b"".join(map(bare.blob, parts))
+
+
 def remote_packs(bare) -> dict[str, int]:
     """The packs of a git remote, with their lengths."""
     refs = bare.git("for-each-ref", "--format=%(refname)", PACKS).split()
     ids = [ref.removeprefix(PACKS) for ref in refs]
-    return {one: int(bare.git("cat-file", "-s", f"{PACKS}{one}:{one}.pack")) for one in ids}
+    return {one: len(stored_file(bare, PACKS + one)) for one in ids}
 
 
 def remote_entries(bare) -> list:
     """The entries of all packs of a git remote, from their indexes."""
     entries = []
     for one in remote_packs(bare):
-        data = bare.blob(f"{INDEXES}{one}:{one}.idx")
-        entries += decode_index(data, PackId(bytes.fromhex(one)))
+        entries += decode_index(stored_file(bare, INDEXES + one), PackId(bytes.fromhex(one)))
     return entries
 
 

@@ -185,6 +185,7 @@ def test_a_file_that_changes_while_git_reads_it_is_refused(repo, workspace, age,
 def test_a_file_that_changes_while_it_is_stored_is_refused(repo, workspace, age, assert_healthy):
     path = repo.write("w.bin", NOISE)
     age(path)
+    assert workspace.store.packs() == []
 
     def change(name, _):
         if name == "write":
