@@ -1,7 +1,7 @@
 """Which stored object a part is probably a small change of.
 
 The previous version of the path is asked: for a tensor, the same part of the tensor of that name; for
-the bytes between the tensors, the same part of theirs; for a chunk, what followed the chunk before it.
+the bytes between the tensors, the same part of theirs; for a chunk, the chunk at the same place.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from coral_git.errors import InvalidManifestError
 from coral_git.formats.base import Layout
@@ -27,6 +28,7 @@ from coral_git.pipeline.bases import BaseFinder
 from coral_git.pipeline.encode import Encoder, PartSource, hash_part, part_of_bytes, read_ranges
 from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, previous_manifests
 from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.progress import Progress
 from coral_git.pipeline.source import FileSource, Intake
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import Buffer, FileDigest, ObjectId
@@ -115,7 +117,9 @@ def _clean_bytes(
             if write:
                 _store_again(workspace, manifest, source, workers)
             return text
-    return _make_manifest(workspace, source, workers, _finder(workspace, previous), write)
+    with Progress("adding") as progress:
+        shown = partial(progress.update, os.fsdecode(path))
+        return _make_manifest(workspace, source, workers, _finder(workspace, previous), write, shown)
 
 
 def _finder(workspace: Workspace, previous: Iterable[StoredManifest]) -> BaseFinder:
@@ -151,7 +155,12 @@ def _part_at(source: FileSource, placement: Placement) -> PartSource:
 
 
 def _make_manifest(
-    workspace: Workspace, source: FileSource, workers: Workers, bases: BaseFinder, write: bool
+    workspace: Workspace,
+    source: FileSource,
+    workers: Workers,
+    bases: BaseFinder,
+    write: bool,
+    progress: Callable[[int, int], None],
 ) -> bytes:
     """Read the format, hash and store the parts, and write the manifest."""
     limits = workspace.limits
@@ -160,7 +169,9 @@ def _make_manifest(
     parts = (
         list(chunk_parts(chunk_file(source))) if layout is None else list_parts(layout, source.size, limits)
     )
-    sources = [_with_bases(source, part, layout is None, bases) for part in parts]
+    sources = _announced(
+        (_with_bases(source, part, layout is None, bases) for part in parts), source, progress
+    )
     if not write:
         ids = [part.object_id for part in workers.map(hash_part, sources)]
         return render(_assemble(layout, parts, ids, source.size, digest(), limits)[0])
@@ -172,6 +183,17 @@ def _make_manifest(
         source.check_unchanged()
         writer.finish()
     return render(manifest)
+
+
+def _announced(
+    parts: Iterable[PartSource], source: FileSource, progress: Callable[[int, int], None]
+) -> Iterator[PartSource]:
+    """The parts, with a word about each to whoever shows the progress."""
+    done = 0
+    for part in parts:
+        progress(done, source.size)
+        yield part
+        done += part.length
 
 
 def _with_bases(source: FileSource, part: Part, is_chunked: bool, bases: BaseFinder) -> PartSource:

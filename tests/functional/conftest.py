@@ -283,14 +283,15 @@ def check_health(repo: Repo, *, missing: bool = False) -> None:
     there (unless ``missing``) and give a file of its SHA-256; nothing is left behind.
     """
     repo.git("fsck", "--no-dangling", "--no-progress")
-    git_dir = Path(repo.git("rev-parse", "--path-format=absolute", "--git-dir"))
+    places = repo.git("rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir")
+    git_dir, common_dir = map(Path, places.splitlines())
     assert not (git_dir / "index.lock").exists()
     leftovers = git_dir / "coral-tmp"
     assert not leftovers.exists() or not list(leftovers.iterdir())
     assert not [path for path in repo.path.rglob(".coral-tmp*") if ".git" not in path.parts]
-    if not (repo.common_dir() / "coral" / "FORMAT").exists():
+    if not (common_dir / "coral" / "FORMAT").exists():
         return
-    with repo.store() as store:
+    with Store.open(str(common_dir / "coral")) as store:
         assert not os.listdir(store.layout.incoming)
         for pack in store.packs():
             assert not list(store.verify(pack.id))
@@ -301,15 +302,15 @@ def check_health(repo: Repo, *, missing: bool = False) -> None:
 
 def _manifests(repo: Repo, store: Store) -> Iterator[Manifest]:
     """Every manifest in git's object database, reachable or not."""
-    check = "--batch-check=%(objectname) %(objecttype) %(objectsize)"
-    for line in repo.git("cat-file", "--batch-all-objects", check).splitlines():
-        oid, kind, size = line.split()
-        if kind == "blob" and int(size) < 1 << 20:
-            text = repo.blob(oid)
-            if has_conflict_markers(text):  # what git writes down of a merge, reachable from nowhere
-                continue
-            if claims_manifest(text):
-                yield parse(text, store.limits)
+    output = repo.run("cat-file", "--batch-all-objects", "--unordered", "--batch").stdout
+    while output:
+        header, _, output = output.partition(b"\n")
+        _, kind, size = header.split()
+        text, output = output[: int(size)], output[int(size) + 1 :]
+        if kind != b"blob" or has_conflict_markers(text):  # git writes a conflict down, reachable from nowhere
+            continue
+        if claims_manifest(text):
+            yield parse(text, store.limits)
 
 
 def _check_manifest(manifest: Manifest, store: Store, workers: Workers, missing: bool) -> None:
