@@ -11,8 +11,8 @@ from coral_git.codecs.prefix import PrefixCodec
 from coral_git.codecs.sub import SubCodec
 from coral_git.types import Buffer, Element
 
-_RUNS = 16
-_RUN_ELEMENTS = 1024
+_RUNS = 4
+_RUN_ELEMENTS = 4096
 _BYTES_RUNS = 4
 _BYTES_RUN = 32 << 10
 

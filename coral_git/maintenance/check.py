@@ -1,4 +1,4 @@
-"""The check for continuous integration: are the weights of some commits manifests, and are their objects there?
+"""The check for continuous integration: are the weights in commits manifests, and are their objects there?
 
 A merge on a hosting site runs no filter, no hook and no merge driver; a commit made where coral-git is not
 installed has raw weights in it. This finds both.
@@ -19,7 +19,7 @@ from coral_git.manifest.parse import claims_manifest, parse
 from coral_git.pipeline.decode import expanded, owner_of
 from coral_git.pipeline.fetch import fetch_objects
 from coral_git.pipeline.inventory import Inventory
-from coral_git.pipeline.stores import git_remotes, open_store, store_urls, stores_for_push
+from coral_git.pipeline.stores import git_remotes, open_store, stores_for_push
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import RemoteStore
 from coral_git.types import ObjectId
@@ -116,9 +116,9 @@ def _commits(workspace: Workspace, ranges: Sequence[str]) -> list[str]:
 
 def _stores(workspace: Workspace, remote: str) -> list[RemoteStore]:
     """The remote stores that are meant: where a push to a git remote would bring the objects."""
-    if remote not in git_remotes(workspace) and (remote in store_urls(workspace) or os.path.isdir(remote)):
-        return [open_store(workspace, remote)]
-    return stores_for_push(workspace, remote)
+    if remote in git_remotes(workspace):
+        return stores_for_push(workspace, remote)
+    return [open_store(workspace, remote)]
 
 
 class _Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -19,6 +21,7 @@ from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.stores import remote_stores
 from coral_git.pipeline.verify import verify_manifest
 from coral_git.pipeline.workspace import Workspace
+from coral_git.store.location import PackInfo
 from coral_git.store.verify import Problem
 from coral_git.types import ObjectId
 
@@ -29,7 +32,8 @@ Progress = Callable[[str, int, int], None]
 def check_store(workspace: Workspace, *, quick: bool = False, progress: Progress | None = None) -> FsckReport:
     """Check the store of a repository, and every manifest in git's object database.
 
-    Nothing is changed, except that packs come back from the trash when a manifest needs them.
+    Nothing is changed, except that packs come back from the trash when a manifest needs them, and that a
+    missing index is made from its pack.
 
     Args:
         workspace: the repository.
@@ -69,9 +73,16 @@ class _Run:
         for info in infos:
             self._progress(info.id.hex(), done, total)
             done += info.size
+            self._remake_missing_index(info)
             for problem in self._store.verify(info.id, decode=not self._quick):
                 self._note(problem)
         self.report.packs = len(infos)
+
+    def _remake_missing_index(self, info: PackInfo) -> None:
+        """A pack without an index is what a crash may leave, and nothing is wrong with it."""
+        if not os.path.exists(self._store.layout.index_path(info.id)):
+            with contextlib.suppress(CoralError, OSError):
+                self._store.pack_objects(info.id)
 
     def _note(self, problem: Problem) -> None:
         self.report.findings.append(Finding(problem.kind, problem.message, problem.path, problem.object_id))

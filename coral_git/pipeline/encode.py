@@ -16,7 +16,7 @@ from blake3 import blake3
 from coral_git.codecs.base import Codec, EncodedObject
 from coral_git.codecs.choose import choose_codec, sample
 from coral_git.codecs.registry import codec_by_id
-from coral_git.errors import CoralError, IntegrityError
+from coral_git.errors import CoralError, IntegrityError, ObjectMissingError
 from coral_git.limits import MIB, Limits
 from coral_git.pipeline.parallel import Workers
 from coral_git.store.objects import ObjectReader
@@ -29,6 +29,7 @@ ReadRange = Callable[[int, int], bytes]
 
 _KEPT_BYTES = 8 * MIB
 _READ_BYTES = MIB
+_MARGIN_BYTES = MIB  # how far behind its own end a block may look into the base
 
 
 class PartSource(NamedTuple):
@@ -67,7 +68,7 @@ class _Choice(NamedTuple):
     part: HashedPart
     codec: Codec
     base: ObjectId | None
-    base_element: Element
+    read_base: ReadRange | None
     block_size: int
 
     @property
@@ -171,16 +172,28 @@ class Encoder:
 
     def _choose(self, part: HashedPart) -> _Choice:
         """Base and codec of a part, by the size of an encoded sample."""
-        element = part.source.element
+        element, length = part.source.element, part.source.length
         base = self._usable_base(part)
-        length = part.source.length
-        raw = sample(part.read, length, element)
-        faced = None if base is None else sample(self._readers.get(base).read, length, element)
-        codec = codec_by_id(choose_codec(element, raw, faced))
+        read_base: ReadRange | None = None
+        faced = None
+        if base is not None:
+            try:
+                read_base = self._base_reader(base, length)
+                faced = sample(read_base, length, element)
+            except (IntegrityError, ObjectMissingError):
+                base = None  # a damaged base must not keep its next version from being stored
+        codec = codec_by_id(choose_codec(element, sample(part.read, length, element), faced))
         if not codec.needs_base:
-            base = None
+            base, read_base = None, None
         block_size = codec.block_size(element, self._limits)
-        return _Choice(part, codec, base, element if base else Element.BYTES, block_size)
+        return _Choice(part, codec, base, read_base, block_size)
+
+    def _base_reader(self, base: ObjectId, length: int) -> ReadRange:
+        """Reads ranges of a base; a small one is decoded once, because the sample and the blocks want it."""
+        if length > _KEPT_BYTES:
+            return lambda start, size: bytes(self._readers.get(base).read(start, size))
+        data = bytes(self._store.reader(base).read(0, length + _MARGIN_BYTES))
+        return lambda start, size: data[start : start + size]
 
     def _usable_base(self, part: HashedPart) -> ObjectId | None:
         """The first base that is here and alike; at the depth limit, the shallowest ancestor of its chain."""
@@ -205,8 +218,8 @@ class Encoder:
         length = min(choice.block_size, choice.part.source.length - start)
         raw = choice.part.read(start, length)
         base: Buffer = b""
-        if choice.base is not None:
-            base = self._readers.get(choice.base).read(*choice.codec.base_window(start, length))
+        if choice.read_base is not None:
+            base = choice.read_base(*choice.codec.base_window(start, length))
         element = choice.part.source.element
         payload = choice.codec.encode_block(raw, base, element)
         if not _same(choice.codec.decode_block(b"".join(payload), length, base, element), raw):
@@ -243,7 +256,7 @@ def _encoded(choice: _Choice, payloads: list[list[Buffer]]) -> EncodedObject:
         codec=choice.codec.codec_id,
         element=choice.part.source.element,
         base=choice.base,
-        base_element=choice.base_element,
+        base_element=Element.BYTES if choice.base is None else choice.part.source.element,
         base_offset=0,
         block_size=choice.block_size,
         blocks=payloads,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from coral_git.errors import CoralError
 from coral_git.git.command import Git
 from coral_git.pipeline.messages import warn
+from coral_git.pipeline.neighbour import find_neighbour
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.address import find_remote
 from coral_git.remotes.base import RemoteContext, RemoteStore
@@ -72,9 +73,32 @@ def remote_stores(workspace: Workspace) -> Iterator[RemoteStore]:
     names = [*([given] if given else []), *store_urls(workspace), *git_remotes(workspace)]
     for name in dict.fromkeys(names):
         try:
-            yield open_store(workspace, name)
+            yield from stores_at(workspace, name)
         except CoralError as error:
             warn(error.message, error.hint)
+
+
+def stores_at(workspace: Workspace, location: str) -> list[RemoteStore]:
+    """Where to fetch what is at a location: for a repository on this machine its own store comes first.
+
+    Raises:
+        UsageError: no remote store can be meant.
+    """
+    store = open_store(workspace, location)
+    if location in store_urls(workspace):
+        return [store]
+    url = workspace.config.get(f"remote.{location}.url") if location in git_remotes(workspace) else location
+    path = (url or "").removeprefix("file://").removeprefix("git+")
+    if not path or "://" in path:
+        return [store]
+    top = workspace.paths.work_tree or workspace.paths.git_dir
+    neighbour = find_neighbour(
+        os.path.join(top, os.path.expanduser(path)),
+        location,
+        workspace.limits.pack_max,
+        fsync=workspace.settings.fsync,
+    )
+    return [store] if neighbour is None else [neighbour, store]
 
 
 def stores_for_push(workspace: Workspace, git_remote: str) -> list[RemoteStore]:

@@ -75,10 +75,12 @@ def examine(workspace: Workspace | None) -> Iterator[Finding]:
         yield from _check_drivers(git)
         return
     yield from check_setup(workspace)
-    yield from _check_place(workspace)
     yield from _check_traps(workspace)
     yield from _check_head(workspace)
-    yield from _check_files(workspace)
+    place = list(_check_place(workspace))
+    yield from place
+    if not any(finding.level == "error" for finding in place):
+        yield from _check_files(workspace)
 
 
 def check_setup(workspace: Workspace) -> Iterator[Finding]:

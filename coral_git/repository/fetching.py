@@ -15,8 +15,8 @@ from coral_git.pipeline.stores import (
     git_remotes,
     is_known_remote,
     looks_like_location,
-    open_store,
     store_urls,
+    stores_at,
 )
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import RemoteStore
@@ -63,7 +63,7 @@ def fetch(
         GitError: git cannot fetch.
     """
     location, revisions = _split(workspace, arguments)
-    stores = [open_store(workspace, location)] if location else None
+    stores = stores_at(workspace, location) if location else None
     named = _named(workspace, location, revisions, everything, stores, quiet)
     wanted = find_incomplete(workspace.store, named)
     if dry_run or not wanted:

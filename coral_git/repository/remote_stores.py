@@ -66,6 +66,8 @@ def add_store(workspace: Workspace, name: str, location: str) -> str:
             f"'{location}' is a git remote, and serves without being added",
             hint="to keep objects in a repository of their own: git+URL",
         )
+    if not location:
+        raise UsageError("the location of a remote store is empty", hint="name a directory or a URL")
     if not location.startswith(("git+", "file://")) and "://" not in location and ":" not in location[:1]:
         is_ssh = ":" in location.partition("/")[0] and not os.path.exists(location)
         location = location if is_ssh else os.path.abspath(os.path.expanduser(location))

@@ -74,7 +74,9 @@ def work(make_repo, bare):
 @pytest.fixture
 def clone_of(tmp_path, at):
     def clone(url, name: str = "clone", *options: str):
-        subprocess.run(["git", "clone", "-q", *options, url, tmp_path / name], check=True, capture_output=True)
+        subprocess.run(
+            ["git", "clone", "-q", *options, url, tmp_path / name], check=True, capture_output=True
+        )
         return at(tmp_path / name)
 
     return clone
@@ -118,11 +120,11 @@ def ssh_server(tmp_path_factory):
             assert line
         threading.Thread(target=server.stderr.read, daemon=True).start()
         user = pwd.getpwuid(os.getuid()).pw_name
-        yield (
-            lambda path: f"ssh://{user}@127.0.0.1:{port}{path}",
+        command = (
             f"ssh -F none -i {folder}/user -o IdentitiesOnly=yes -o StrictHostKeyChecking=no"
-            f" -o UserKnownHostsFile={folder}/known -o LogLevel=ERROR -o BatchMode=yes",
+            f" -o UserKnownHostsFile={folder}/known -o LogLevel=ERROR -o BatchMode=yes"
         )
+        yield lambda path: f"ssh://{user}@127.0.0.1:{port}{path}", command
         server.terminate()
 
 
@@ -272,9 +274,7 @@ def test_two_push_at_once(work, bare, versions, clone_of, tune, model, safetenso
 
 
 @pytest.mark.parametrize("public", [False, True])
-def test_a_private_base_never_leaves(
-    work, bare, clone_of, model, tune, safetensors, assert_healthy, public
-):
+def test_a_private_base_never_leaves(work, bare, clone_of, model, tune, safetensors, assert_healthy, public):
     """A branch whose file is a delta against a version of another branch goes without that version."""
     start = model(1)
     work.commit(m__safetensors=safetensors(start))
@@ -296,7 +296,8 @@ def test_a_private_base_never_leaves(
         assert entry.object_id not in private
         assert entry.base not in private
     if public:
-        assert sum(entry.base is not None for entry in remote_entries(bare)) >= len(private)
+        shared = work.objects("main~1:m.safetensors")
+        assert any(entry.base in shared for entry in remote_entries(bare)), "a public base serves instead"
     clone = clone_of(bare.path, "clone", "-b", work.git("branch", "--show-current"))
     assert clone.read("m.safetensors") == final
     assert_healthy(clone)

@@ -103,6 +103,9 @@ class Repo:
     def trash(self):
         return sorted((self.store_root / "trash").glob("*/*.pack"))
 
+    def incoming(self):
+        return sorted((self.store_root / "objects" / "incoming").iterdir())
+
     def age(self, days=30):
         """Make every pack old."""
         for path in self.packs():
