@@ -83,8 +83,7 @@ def patch_index(
         if patched:
             fsops.write_all(fd, new, lock)
             os.fchmod(fd, mode)
-            fsops.sync_file(fd, lock)
-            fsops.rename(lock, real)
+            fsops.rename(lock, real)  # not synced, as git does not sync its index by default
     except (OSError, _UnsupportedError):
         return set()
     finally:

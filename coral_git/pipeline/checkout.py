@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from coral_git.errors import CoralError
+from coral_git.errors import CoralError, ObjectMissingError, from_os_error
 from coral_git.git.index import patch_index
 from coral_git.git.objects import blob_oid
 from coral_git.git.worktree import Expected, WorkTreeFile, require_space
@@ -72,7 +72,8 @@ def write_pending(
         KeyboardInterrupt: the user pressed Ctrl-C; files not yet written stay manifests.
     """
     outcome = Outcome()
-    order = sorted(files, key=lambda file: -file.manifest.size)
+    order = [file for file in files if _is_readable(workspace, file, outcome)]
+    order.sort(key=lambda file: -file.manifest.size)
     missing = set(bring_objects(workspace, [(file.path, file.manifest) for file in order]))
     settled: dict[bytes, tuple[bytes, os.stat_result]] = {}
     total = sum(file.manifest.size for file in order)
@@ -89,6 +90,18 @@ def write_pending(
     return outcome
 
 
+def _is_readable(workspace: Workspace, file: Pending, outcome: Outcome) -> bool:
+    """Whether what a manifest names can be told; a damaged table concerns that file only."""
+    try:
+        expanded(file.manifest, workspace.store)
+    except ObjectMissingError:
+        return True  # it may come from a remote store
+    except CoralError as error:
+        outcome.failed[file.path] = error
+        return False
+    return True
+
+
 def _write_one(
     workspace: Workspace,
     file: Pending,
@@ -101,6 +114,9 @@ def _write_one(
         status = _write(workspace, file, missing, workers)
     except CoralError as error:
         outcome.failed[file.path] = error
+        return
+    except OSError as error:
+        outcome.failed[file.path] = from_os_error(error, "write it")
         return
     if status is None:
         outcome.changed.append(file.path)
@@ -147,7 +163,7 @@ def tell_git(workspace: Workspace, settled: Mapping[bytes, tuple[bytes, os.stat_
     hash_length = 32 if workspace.paths.object_format == "sha256" else 20
     try:
         patched = patch_index(
-            workspace.paths.index_path, settled, hash_length, munge=workspace.git.version >= (2, 43)
+            workspace.paths.index_path, settled, hash_length, munge=_munges(workspace, settled)
         )
         if len(patched) < len(settled):
             _let_git_look({path: item[0] for path, item in settled.items() if path not in patched}, workspace)
@@ -157,6 +173,13 @@ def tell_git(workspace: Workspace, settled: Mapping[bytes, tuple[bytes, os.stat_
             f" {error.message}",
             "git coral checkout -- PATH",
         )
+
+
+def _munges(workspace: Workspace, settled: Mapping[bytes, tuple[bytes, os.stat_result]]) -> bool:
+    """How git writes sizes that are a multiple of 4 GiB; it is asked only when there is one."""
+    if all(status.st_size & 0xFFFF_FFFF for _, status in settled.values()):
+        return True
+    return workspace.git.version >= (2, 43)
 
 
 def _let_git_look(blobs: Mapping[bytes, bytes], workspace: Workspace) -> None:

@@ -59,7 +59,7 @@ class PushReport:
 
 def push_objects(
     workspace: Workspace,
-    remote: RemoteStore,
+    inventory: Inventory,
     named: NamedObjects,
     *,
     dry_run: bool = False,
@@ -70,7 +70,7 @@ def push_objects(
 
     Args:
         workspace: the repository.
-        remote: the remote store.
+        inventory: what the remote store has; what is sent is added to its packs.
         named: the objects, each with a place that names it.
         dry_run: only count.
         progress: told what was sent so far.
@@ -81,7 +81,7 @@ def push_objects(
         RemoteError: the remote store failed, or does not have what was sent.
         StorageFullError: there is no space for the packs.
     """
-    inventory = Inventory(workspace, remote)
+    remote = inventory.remote
     lacking = [object_id for object_id in named if object_id not in inventory]
     _require_local(workspace, remote, named, lacking)
     copies = stored_copies(workspace.store, lacking)
@@ -102,6 +102,7 @@ def push_objects(
         if progress is not None:
             progress(done, total)
     _prove(remote, sent)
+    inventory.packs.update(sent)
     return PushReport(remote.name, len(named), len(lacking), len(sent), sent_bytes)
 
 

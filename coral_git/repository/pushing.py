@@ -6,17 +6,19 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from coral_git.errors import UsageError
-from coral_git.git.command import Git
+from coral_git.errors import PolicyError, UsageError
 from coral_git.git.revisions import has_commits
 from coral_git.pipeline.fetch import fetch_objects
-from coral_git.pipeline.history import named_in_history
+from coral_git.pipeline.history import NamedObjects, named_in_history
+from coral_git.pipeline.inventory import Inventory
 from coral_git.pipeline.messages import say
 from coral_git.pipeline.progress import Progress, format_size
+from coral_git.pipeline.proofs import Proof, keep_proof, read_proof
 from coral_git.pipeline.push import PushReport, push_objects
 from coral_git.pipeline.stores import open_store, store_urls, stores_for_push
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import RemoteStore
+from coral_git.repository.mirrors import refuse_mirror
 
 PUSHED = "CORAL_PUSHED"
 """Environment variable: commits whose objects have just been sent, so that the hook need not look again."""
@@ -43,10 +45,9 @@ def push(
         ObjectMissingError: an object cannot be had; nothing was pushed.
         RemoteError: the remote store refused; nothing was pushed.
     """
-    tips = pushed_tips(workspace.git, arguments)
+    tips = pushed_tips(workspace, arguments)
     remote = _remote_argument(arguments) or default_remote(workspace)
-    if tips:
-        send_history(workspace, tips, stores_for_push(workspace, remote), dry_run=dry_run, quiet=quiet)
+    send_history(workspace, tips, remote=remote, command=arguments, dry_run=dry_run, quiet=quiet)
     words = ["push", *(["--dry-run"] if dry_run else []), *(["--quiet"] if quiet else []), *arguments]
     return workspace.git.call(*words, env=_told(tips))
 
@@ -82,7 +83,7 @@ def push_objects_only(
         revisions = ["HEAD"] if has_commits(workspace.git) else []
     added = location in store_urls(workspace)
     stores = [open_store(workspace, location)] if added else stores_for_push(workspace, location)
-    send_history(workspace, revisions, stores, dry_run=dry_run, quiet=quiet)
+    send_history(workspace, revisions, stores, command=(), dry_run=dry_run, quiet=quiet)
 
 
 def pre_push(workspace: Workspace, remote: str, url: str, lines: Iterable[str]) -> None:
@@ -97,25 +98,37 @@ def pre_push(workspace: Workspace, remote: str, url: str, lines: Iterable[str]) 
     Raises:
         ObjectMissingError: an object cannot be had; git pushes nothing then.
         RemoteError: the remote store refused.
+        PolicyError: the push would delete packs; git does so with ``--mirror`` and ``--prune``.
     """
     own = workspace.settings.ref_prefix + "/"
     tips: dict[str, None] = {}
+    doomed = 0
     for line in lines:
         fields = line.split()
-        if len(fields) == 4 and fields[1].strip("0") and not fields[2].startswith(own):
+        if len(fields) != 4:
+            continue
+        if not fields[1].strip("0"):
+            doomed += fields[2].startswith(own)
+        elif not fields[2].startswith(own):
             tips[fields[1]] = None
+    if doomed:
+        raise PolicyError(
+            f"this push would delete weights from '{remote}': {doomed} refs below {own}",
+            hint="name what is to be pruned: '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'",
+        )
     known = os.environ.get(PUSHED, "").split(",")
     new = [tip for tip in tips if tip not in known]
     if new:
-        send_history(workspace, new, None, remote=remote or url)
+        send_history(workspace, new, remote=remote or url)
 
 
 def send_history(
     workspace: Workspace,
     revisions: Sequence[str],
-    stores: Sequence[RemoteStore] | None,
+    stores: Sequence[RemoteStore] | None = None,
     *,
     remote: str = "",
+    command: Sequence[str] | None = None,
     dry_run: bool = False,
     quiet: bool = False,
 ) -> list[PushReport]:
@@ -126,50 +139,74 @@ def send_history(
         revisions: as for ``git rev-list``.
         stores: where to; those of ``remote`` when None, looked up only when there is something to send.
         remote: a git remote.
+        command: the arguments of the ``git push`` that follows; None in its hook.
         dry_run: only say what would be done.
         quiet: print only problems.
     """
     if not revisions:
         return []
-    named = named_in_history(workspace, revisions, lambda tables: fetch_objects(workspace, tables))
-    if not named:
-        return []
+    is_git_remote = stores is None and not store_urls(workspace)
     reports = []
     for store in stores_for_push(workspace, remote) if stores is None else stores:
-        with Progress("sending weights", quiet=quiet) as progress:
-            report = push_objects(
-                workspace,
-                store,
-                named,
-                dry_run=dry_run,
-                progress=partial(progress.update, store.name),
-            )
+        proof = read_proof(workspace, store)
+        named = _named(workspace, revisions, proof.tips)
+        if not named and not proof.packs:
+            if not dry_run:
+                keep_proof(workspace, store, proof, revisions, ())
+            continue
+        if is_git_remote:
+            refuse_mirror(workspace, remote, command)
+        report = _send(workspace, store, revisions, named, proof, dry_run=dry_run, quiet=quiet)
         if report.sent and not quiet:
             say(_summary(report, dry_run=dry_run))
         reports.append(report)
     return reports
 
 
-def pushed_tips(git: Git, arguments: Sequence[str]) -> list[str]:
+def _send(
+    workspace: Workspace,
+    store: RemoteStore,
+    revisions: Sequence[str],
+    named: NamedObjects,
+    proof: Proof,
+    *,
+    dry_run: bool,
+    quiet: bool,
+) -> PushReport:
+    inventory = Inventory(workspace, store)
+    if not proof.packs <= inventory.packs:  # somebody removed packs, or made the remote anew
+        proof = Proof()
+        named = _named(workspace, revisions, ())
+    with Progress("sending weights", quiet=quiet) as progress:
+        tell = partial(progress.update, store.name)
+        report = push_objects(workspace, inventory, named, dry_run=dry_run, progress=tell)
+    if not dry_run:
+        keep_proof(workspace, store, proof, revisions, inventory.packs)
+    return report
+
+
+def _named(workspace: Workspace, revisions: Sequence[str], known: Sequence[str]) -> NamedObjects:
+    """What a part of the history names, without what commits name that are known to be complete."""
+    without = ["--not", *known] if known else []
+    return named_in_history(
+        workspace, [*revisions, *without], lambda tables: fetch_objects(workspace, tables)
+    )
+
+
+def pushed_tips(workspace: Workspace, arguments: Sequence[str]) -> list[str]:
     """The commits and tags that ``git push`` with some arguments leaves on the remote.
 
-    Refs that are there already count too: their objects may not be. Nothing is pushed, and no hook runs.
-
-    Raises:
-        GitError: git would not push.
+    Refs that are there already count too: their objects may not be. Nothing is pushed, and no hook runs. Where
+    git would refuse, there is nothing; the push that follows says why.
     """
-    plan = git.run("push", "--dry-run", "--no-verify", "--porcelain", *arguments, check=False)
+    plan = workspace.git.run("push", "--dry-run", "--no-verify", "--porcelain", *arguments, check=False)
     names = []
     for line in plan.decode("utf-8", "surrogateescape").splitlines():
         fields = line.split("\t")
         if len(fields) == 3 and fields[0] not in ("!", "-"):
             names.append(fields[1].partition(":")[0])
-    tips = []
-    for name in dict.fromkeys(filter(None, names)):
-        answer = git.run("rev-parse", "--verify", "--quiet", "--end-of-options", name, check=False)
-        if answer:
-            tips.append(answer.decode().strip())
-    return list(dict.fromkeys(tips))
+    found = (workspace.objects.info(os.fsencode(name)) for name in dict.fromkeys(names) if name)
+    return list(dict.fromkeys(info[0] for info in found if info is not None))
 
 
 def default_remote(workspace: Workspace) -> str:

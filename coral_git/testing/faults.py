@@ -42,6 +42,7 @@ def fail_each(
     *,
     mode: Mode = "error",
     code: int = errno.EIO,
+    first: int = 1,
     step: int = 1,
 ) -> int:
     """Run an operation once for each of its write operations, failing that one.
@@ -53,7 +54,8 @@ def fail_each(
         verify: is called after each run with the subject and whether the operation ended well.
         mode: ``"error"`` raises an ``OSError``, ``"kill"`` ends the process at that point.
         code: the error number, e.g. ``errno.ENOSPC``.
-        step: fail only every n-th write operation.
+        first: the write operation to begin with.
+        step: fail only every n-th write operation from there on.
 
     Returns:
         How many write operations were failed.
@@ -61,7 +63,7 @@ def fail_each(
     Raises:
         AssertionError: a killed child failed in another way than by being killed.
     """
-    for points, number in enumerate(range(1, _MOST, step)):
+    for points, number in enumerate(range(first, _MOST, step)):
         subject = prepare()
         run = _run_with_error if mode == "error" else _run_and_kill
         completed, reached = run(operation, subject, number, code)

@@ -71,7 +71,9 @@ def test_the_hook(committed, assert_healthy):
     found = findings(committed)["hook"]
     assert "core.hooksPath" in found["message"]
     assert 'git coral hook pre-push "$@"' in found["remedy"]
-    committed.write("../shared-hooks/pre-push", b'#!/bin/sh\ngit coral hook pre-push "$@" || exit\n').chmod(0o755)
+    committed.write("../shared-hooks/pre-push", b'#!/bin/sh\ngit coral hook pre-push "$@" || exit\n').chmod(
+        0o755
+    )
     assert findings(committed) == {}
     assert_healthy(committed)
 
@@ -79,7 +81,7 @@ def test_the_hook(committed, assert_healthy):
 def test_raw_weights_at_head(committed, assert_healthy):
     committed.write("raw.bin", b"raw weights")
     committed.write("empty.bin", b"")
-    for command in (["add", "--all"], ["commit", "--quiet", "-m", "raw"]):
+    for command in (["add", "raw.bin", "empty.bin"], ["commit", "--quiet", "-m", "raw"]):
         committed.git(*command, env={"GIT_CONFIG_GLOBAL": os.devnull})
     found = findings(committed, code=1)
     assert found["raw-weights"]["message"].endswith(": 'raw.bin'")

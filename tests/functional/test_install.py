@@ -140,7 +140,9 @@ def test_a_hook_of_somebody_else_is_chained(plain, assert_healthy):
 def test_without_the_program_nothing_is_added_raw(repo, home, tmp_path, assert_healthy):
     """The configuration stays behind when the program is removed."""
     config = (home / ".gitconfig").read_text()
-    folders = [folder for folder in os.environ["PATH"].split(":") if not os.path.exists(f"{folder}/git-coral")]
+    folders = [
+        folder for folder in os.environ["PATH"].split(":") if not os.path.exists(f"{folder}/git-coral")
+    ]
     (home / ".gitconfig").write_text(config.replace("git-coral", "git-coral-gone"))
     repo.write("w.bin", b"weights")
     done = repo.run("add", "w.bin", code=128, env={"PATH": ":".join(folders)})
@@ -163,7 +165,11 @@ def test_track_untrack_and_list(plain, assert_healthy):
         ("/x\\[1].gguf", "sub/.gitattributes"),
     ]
     plain.commit("one", **{"w__bin": b"1", "a b__pt": b"2", "sub/x[1]__gguf": b"3", "other__txt": b"4"})
-    assert [line.split(" ")[-1] for line in plain.coral("ls-files").splitlines()] == ["b.pt", "sub/x[1].gguf", "w.bin"]
+    assert [line.split(" ")[-1] for line in plain.coral("ls-files").splitlines()] == [
+        "b.pt",
+        "sub/x[1].gguf",
+        "w.bin",
+    ]
     plain.coral("untrack", "*.bin")
     assert "*.bin" not in plain.coral("track")
     assert_healthy(plain)

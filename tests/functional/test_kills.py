@@ -1,4 +1,4 @@
-"""Git and the filter killed in the middle: nothing is lost, nothing is half written, the next try succeeds."""
+"""Git and the filter killed in the middle: nothing is lost or half written, and the next try succeeds."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
-"""Manifests as content: passed through, or refused with the way to repair them; and objects that are missing."""
+"""Manifests as content: passed through, or refused with the way to repair them; and missing objects."""
 
 from __future__ import annotations
 
 import os
+import random
 
 import pytest
 
-from coral_git.manifest.parse import FIRST_LINE
+from coral_git.limits import DEFAULT_LIMITS
+from coral_git.manifest.parse import FIRST_LINE, parse
 
 
 @pytest.fixture
@@ -238,6 +240,25 @@ def test_a_damaged_object_leaves_the_manifest_when_deferred(committed):
     assert b"'m.safetensors' stays a manifest" in done.stderr
     assert committed.read("m.safetensors") == committed.blob("main:m.safetensors")
     assert committed.run("coral", "checkout", code=1).stderr
+
+
+def test_a_damaged_table_concerns_its_file_only(repo, versions):
+    opaque = random.Random(5).randbytes(6 << 20)
+    repo.commit("one", w__bin=opaque, m__safetensors=versions[0])
+    (table,) = parse(repo.blob("HEAD:w.bin"), DEFAULT_LIMITS).tables
+    for name in ("w.bin", "m.safetensors"):
+        repo.write(name, repo.blob(f"HEAD:{name}"))
+    with repo.store() as store:
+        place = store.locate(table.object_id)
+        path = store.layout.pack_path(place.pack)
+    os.chmod(path, 0o644)
+    with open(path, "r+b") as file:
+        file.seek(place.offset + place.entry_length - 40)
+        file.write(b"damage")
+    done = repo.run("coral", "checkout", code=1)
+    assert b"'w.bin' was not written" in done.stderr
+    assert repo.read("m.safetensors") == versions[0]
+    assert repo.read("w.bin") == repo.blob("HEAD:w.bin")
 
 
 def damage_packs_of(repo, spec: str) -> None:

@@ -345,6 +345,18 @@ def test_a_remote_made_anew_gets_everything(work, bare, versions, clone_of, asse
     assert_healthy(clone)
 
 
+def test_a_pack_that_vanished_is_sent_again(work, bare, versions, clone_of, safetensors, model):
+    """What was proven once is not believed when the remote does not list it any more."""
+    work.git("push", "-q", "origin", "main")
+    packs = remote_packs(bare)
+    for pack in packs:
+        bare.git("update-ref", "-d", INDEXES + pack)
+    work.commit(other__bin=b"another file")
+    work.git("push", "-q", "origin", "main")
+    assert packs.keys() < remote_packs(bare).keys()
+    assert_versions(clone_of(bare.path), versions)
+
+
 def test_coral_push_repairs_a_push_without_hook(work, bare, versions, clone_of):
     work.git("push", "-q", "--no-verify", "origin", "main")
     assert remote_packs(bare) == {}
@@ -442,3 +454,16 @@ def test_an_empty_repository(work, bare):
     assert b"src refspec main does not match any" in done.stderr
     work.coral("push", "--objects-only", "origin")
     assert bare.git("for-each-ref") == ""
+
+
+def test_a_mirror_does_not_delete_the_weights(work, bare, versions):
+    """``git push --mirror`` deletes every ref that is not here, and packs are refs."""
+    work.git("push", "-q", "origin", "main")
+    packs = remote_packs(bare)
+    done = work.run("push", "--mirror", "origin", code=None)
+    assert done.returncode != 0
+    assert b"would delete the weights" in done.stderr
+    assert remote_packs(bare) == packs
+    done = work.run("coral", "push", "--mirror", "origin", code=None)
+    assert done.returncode != 0
+    assert remote_packs(bare) == packs

@@ -30,7 +30,9 @@ LYING = [
     (1 << 40).to_bytes(8, "little") + b"{}",
     (16).to_bytes(8, "little") + b'{"a":{"dtype":"F',
     (0).to_bytes(8, "little"),
-    (64).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(64) + b"short",
+    (64).to_bytes(8, "little")
+    + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(64)
+    + b"short",
     (100).to_bytes(8, "little") + (b"[" * 100),
 ]
 

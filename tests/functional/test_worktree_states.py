@@ -90,6 +90,17 @@ def test_stash_of_an_unfinished_file_keeps_the_manifest(line, versions, assert_h
     assert_healthy(line)
 
 
+def test_staging_by_hunks(line, versions, assert_healthy):
+    line.write("m.safetensors", versions[4])
+    line.git("add", "--patch", data=b"a\na\na\n")
+    assert line.status() == "M  m.safetensors"
+    line.git("commit", "--quiet", "-m", "by hunks")
+    line.git("checkout", "--quiet", "HEAD~")
+    line.git("checkout", "--quiet", "main")
+    assert_has(line, versions[4])
+    assert_healthy(line)
+
+
 def test_a_linked_work_tree_shares_the_store(line, versions, at, assert_healthy):
     line.git("worktree", "add", "--quiet", "../linked", "v0")
     linked = at(line.path.parent / "linked")

@@ -22,7 +22,13 @@ from coral_git.testing.faults import count_operations, fail_each
 from coral_git.testing.health import assert_store_healthy
 
 DAY = 86_400
-MODES = [("error", errno.EIO), ("error", errno.ENOSPC), ("kill", 0)]
+MODES = [
+    {"mode": "error", "code": errno.EIO, "first": 1},
+    {"mode": "error", "code": errno.ENOSPC, "first": 2},
+    {"mode": "kill", "first": 3},
+]
+STEP = 3
+"""Each mode fails every third write, gc's every ninth; set it to 1 to fail all of them in every mode."""
 
 
 @pytest.fixture
@@ -44,8 +50,8 @@ def copies(make_repo, tmp_path):
     return make
 
 
-@pytest.mark.parametrize(("mode", "code"), MODES)
-def test_add(copies, model, mode, code):
+@pytest.mark.parametrize("fault", MODES, ids=["eio", "enospc", "kill"])
+def test_add(copies, model, fault):
     new = model({"a": 1, "b": 9})
 
     def add(repo):
@@ -57,11 +63,11 @@ def test_add(copies, model, mode, code):
         assert assert_store_healthy(str(repo.path), repo.limits).manifests == 2
 
     prepare = copies(lambda repo: repo.commit(a=1, b=2))
-    assert fail_each(add, prepare, verify, mode=mode, code=code) > 5
+    assert fail_each(add, prepare, verify, **fault, step=STEP) > 3
 
 
-@pytest.mark.parametrize(("mode", "code"), MODES)
-def test_gc(copies, model, mode, code):
+@pytest.mark.parametrize("fault", MODES, ids=["eio", "enospc", "kill"])
+def test_gc(copies, model, fault):
     """One pack is dead, one is mixed, eight are merged, and something was left over."""
     named = {}
 
@@ -75,6 +81,7 @@ def test_gc(copies, model, mode, code):
         for seed in range(8):
             repo.add(f"{seed}.safetensors", model({"c": 10 + seed}))
         repo.git("commit", "--quiet", "-m", "many")
+        repo.forget()
         repo.age()
         for spec in ("m", *range(8)):
             named[spec] = repo.objects(f"HEAD:{spec}.safetensors")
@@ -99,12 +106,12 @@ def test_gc(copies, model, mode, code):
         assert len(repo.packs()) <= 3
         live_count.append(len(live))
 
-    assert fail_each(run, copies(fill), verify, mode=mode, code=code) > 20
+    assert fail_each(run, copies(fill), verify, **fault, step=STEP * STEP) > 7
     assert set(live_count) == {len(set().union(*named.values()))}
 
 
-@pytest.mark.parametrize(("mode", "code"), MODES)
-def test_fetch(copies, tmp_path, mode, code):
+@pytest.mark.parametrize("fault", MODES, ids=["eio", "enospc", "kill"])
+def test_fetch(copies, tmp_path, fault):
     remote = str(tmp_path / "remote")
     wanted = set()
 
@@ -128,7 +135,7 @@ def test_fetch(copies, tmp_path, mode, code):
         assert fetch(repo) == []
         assert assert_store_healthy(str(repo.path), repo.limits).restored == 2
 
-    assert fail_each(fetch, copies(fill), verify, mode=mode, code=code) > 10
+    assert fail_each(fetch, copies(fill), verify, **fault, step=STEP) > 5
 
 
 def test_counting(tmp_path):

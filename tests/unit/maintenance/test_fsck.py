@@ -63,7 +63,7 @@ def test_every_flipped_byte_of_a_pack_and_an_index_is_found(repo, model, flip):
     (pack,) = repo.packs()
     for path in (pack, pack.with_suffix(".idx")):
         data = path.read_bytes()
-        for offset in range(0, len(data), 11):
+        for offset in range(0, len(data), 37):
             flip(path, offset)
             assert fsck(repo, quick=True).findings, f"{path.suffix} {offset}"
             path.chmod(0o644)

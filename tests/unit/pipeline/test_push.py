@@ -65,18 +65,18 @@ def named(workspace: Workspace, ids: Sequence[ObjectId]) -> dict[ObjectId, Place
 
 def test_a_push_sends_what_lacks_and_nothing_twice(workspace: Workspace, remote: DirectoryRemote) -> None:
     ids = store(workspace, [os.urandom(1000) for _ in range(5)])
-    report = push_objects(workspace, remote, named(workspace, ids[:3]))
+    report = push_objects(workspace, Inventory(workspace, remote), named(workspace, ids[:3]))
     assert (report.named, report.sent, report.packs) == (3, 3, 1)
     assert report.sent_bytes == sum(path.stat().st_size for path in Path(remote.url, "packs").iterdir())
-    report = push_objects(workspace, remote, named(workspace, ids))
+    report = push_objects(workspace, Inventory(workspace, remote), named(workspace, ids))
     assert (report.named, report.sent) == (5, 2)
-    report = push_objects(workspace, remote, named(workspace, ids))
+    report = push_objects(workspace, Inventory(workspace, remote), named(workspace, ids))
     assert (report.sent, report.packs, report.sent_bytes) == (0, 0, 0)
 
 
 def test_dry_run_sends_nothing(workspace: Workspace, remote: DirectoryRemote) -> None:
     ids = store(workspace, [b"x" * 1000])
-    report = push_objects(workspace, remote, named(workspace, ids), dry_run=True)
+    report = push_objects(workspace, Inventory(workspace, remote), named(workspace, ids), dry_run=True)
     assert (report.sent, report.packs) == (1, 0)
     assert report.sent_bytes > 0
     assert remote.list_packs() == set()
@@ -103,10 +103,10 @@ def test_an_interrupted_push_goes_on_where_it_ended(workspace: Workspace, tmp_pa
     ids = store(workspace, [os.urandom(5000) for _ in range(4)])
     remote.fail_at = 3
     with pytest.raises(RemoteError, match="broke"):
-        push_objects(workspace, remote, named(workspace, ids), batch_bytes=6000)
+        push_objects(workspace, Inventory(workspace, remote), named(workspace, ids), batch_bytes=6000)
     assert not [name for name in os.listdir(workspace.store_root) if name.startswith("outgoing")]
     remote.fail_at = 0
-    report = push_objects(workspace, remote, named(workspace, ids), batch_bytes=6000)
+    report = push_objects(workspace, Inventory(workspace, remote), named(workspace, ids), batch_bytes=6000)
     assert (report.sent, report.packs) == (2, 2)
 
 
@@ -116,7 +116,7 @@ def test_the_same_push_makes_the_same_packs(workspace: Workspace, tmp_path: Path
     for name in ("one", "two"):
         create(str(tmp_path / name))
         remote = DirectoryRemote(str(tmp_path / name))
-        push_objects(workspace, remote, named(workspace, ids))
+        push_objects(workspace, Inventory(workspace, remote), named(workspace, ids))
         packs.append(remote.list_packs())
     assert packs[0] == packs[1]
 
@@ -126,13 +126,13 @@ def test_a_remote_that_loses_packs_is_found_out(workspace: Workspace, tmp_path: 
     remote = FailingRemote(str(tmp_path / "remote"))
     remote.loses = True
     with pytest.raises(RemoteError, match="does not list"):
-        push_objects(workspace, remote, named(workspace, store(workspace, [b"x" * 99])))
+        push_objects(workspace, Inventory(workspace, remote), named(workspace, store(workspace, [b"x" * 99])))
 
 
 def test_a_missing_object_is_named_and_nothing_is_sent(workspace: Workspace, remote: DirectoryRemote) -> None:
     ids = [*store(workspace, [b"x" * 99]), ObjectId(b"?" * 32)]
     with pytest.raises(ObjectMissingError, match=r"file: object \(3f3f"):
-        push_objects(workspace, remote, named(workspace, ids))
+        push_objects(workspace, Inventory(workspace, remote), named(workspace, ids))
     assert remote.list_packs() == set()
 
 
@@ -145,7 +145,7 @@ def test_folders_of_killed_pushes_are_removed(workspace: Workspace, remote: Dire
     for folder in (dead, alive):
         (folder / "objects").mkdir(parents=True)
         (folder / "objects" / "x.pack").write_bytes(b"x")
-    push_objects(workspace, remote, named(workspace, ids))
+    push_objects(workspace, Inventory(workspace, remote), named(workspace, ids))
     assert not dead.exists()
     assert alive.exists()
 
@@ -155,12 +155,12 @@ def test_fetch_brings_the_bases_of_all_it_brings(
 ) -> None:
     first = os.urandom(50_000)
     base = store(workspace, [first])
-    push_objects(workspace, remote, named(workspace, base))
+    push_objects(workspace, Inventory(workspace, remote), named(workspace, base))
     other = os.urandom(3000)
     child = store(workspace, [first[:-1] + b"!"], base[0])
     extra = store(workspace, [other])
     assert workspace.store.locate(child[0]).base == base[0]
-    push_objects(workspace, remote, named(workspace, [*child, *extra]))
+    push_objects(workspace, Inventory(workspace, remote), named(workspace, [*child, *extra]))
     second = open_workspace(tmp_path / "second")
     assert fetch_objects(second, extra, [remote], quiet=True) == []
     for one in (*base, *child, *extra):
@@ -174,7 +174,7 @@ def test_a_damaged_index_hides_only_its_own_pack(
     ids = []
     for _ in range(2):
         ids += store(workspace, [os.urandom(2000)])
-        push_objects(workspace, remote, named(workspace, ids[-1:]))
+        push_objects(workspace, Inventory(workspace, remote), named(workspace, ids[-1:]))
         found += [pack for pack in remote.list_packs() if pack not in found]
     path = Path(remote.url, "idx", f"{found[0].hex()}.idx")
     path.chmod(0o644)
@@ -185,5 +185,5 @@ def test_a_damaged_index_hides_only_its_own_pack(
     assert ids[0] not in inventory
     assert ids[1] in inventory
     assert "damaged" in capsys.readouterr().err
-    push_objects(workspace, remote, named(workspace, ids))
+    push_objects(workspace, Inventory(workspace, remote), named(workspace, ids))
     assert ids[0] in Inventory(workspace, remote)

@@ -1,0 +1,74 @@
+"""gc and fetch as the user runs them, killed at a write; what is left is whole, and a retry succeeds."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from coral_git.testing.health import assert_store_healthy
+
+KILL_AT = "TEST_KILL_AT"
+HOOK = f"""
+import os, sys
+if any("git-coral" in word or "coral_git" in word for word in sys.orig_argv):
+    from coral_git import fsops
+    left = int(os.environ.get("{KILL_AT}", "0"))
+    def count(name, path):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), {int(signal.SIGKILL)})
+    fsops.set_fault_hook(count)
+"""
+
+
+@pytest.fixture
+def kill(tmp_path):
+    """Runs ``git coral`` and kills it at its n-th write: ``kill(repo, n, "gc")``; False when it ended before."""
+    folder = tmp_path / "hook"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HOOK)
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+    def run(repo, number, *args):
+        env = {"PYTHONPATH": path, KILL_AT: str(number)}
+        return repo.run("coral", *args, env=env, code=None).returncode != 0
+
+    return run
+
+
+def test_gc(repo, kill):
+    for number in range(9):
+        repo.commit(f"{number}", m__bin=bytes([number]) * 3000)
+    repo.git("update-ref", "HEAD", "HEAD~")
+    repo.git("read-tree", "HEAD")
+    repo.git("reflog", "expire", "--expire=now", "--all")
+    repo.git("gc", "--quiet", "--prune=now")
+    assert kill(repo, 1, "gc", "--prune", "now") in (True, False)
+    killed = [kill(repo, number, "gc", "--prune", "now") for number in (2, 9, 17, 3, 26, 5)]
+    if not any(killed):
+        pytest.skip("this Python does not load sitecustomize from PYTHONPATH")
+    assert_store_healthy(str(repo.path))
+    repo.coral("gc", "--prune", "now")
+    assert_store_healthy(str(repo.path))
+    repo.git("checkout", "--quiet", "--force", "HEAD~3")
+    assert repo.read("m.bin") == bytes([4]) * 3000
+
+
+def test_fetch(repo, make_repo, tmp_path, at, kill):
+    hub = make_repo("hub.git", bare=True)
+    data = os.urandom(5000)
+    repo.commit("first", m__bin=data)
+    repo.git("remote", "add", "origin", hub.path)
+    repo.coral("push", "origin", "main")
+    repo.git("clone", "--quiet", "-b", "main", hub.path, tmp_path / "clone", env={"CORAL_SKIP_SMUDGE": "1"})
+    clone = at(tmp_path / "clone")
+    killed = [kill(clone, number, "fetch") for number in (2, 6, 10, 14)]
+    if not any(killed):
+        pytest.skip("this Python does not load sitecustomize from PYTHONPATH")
+    clone.coral("fetch")
+    assert_store_healthy(str(clone.path))
+    clone.coral("checkout")
+    assert clone.read("m.bin") == data
