@@ -17,7 +17,7 @@ _CALLED_BY_GIT = frozenset({"filter-process", "clean", "smudge", "merge-driver"}
 
 
 def _leave(status: int) -> NoReturn:
-    """End the process at once: git waits, and taking the interpreter apart takes longer than the handshake."""
+    """End the process at once: git waits, and taking the interpreter apart takes a while."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
