@@ -7,7 +7,7 @@ installed has raw weights in it. This finds both.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from coral_git.errors import CoralError, FormatVersionError
@@ -180,7 +180,7 @@ class _Run:
 
     def _look_up(self, wanted: Collection[ObjectId]) -> None:
         """Find out which objects are where they must be."""
-        remote = {one for one in wanted if any(_has(place, one) for place in self._places)}
+        remote = {one for one in wanted if any(one in place for place in self._places)}
         if self._complete and self._places:
             self._objects.update((one, one in remote) for one in wanted)
             return
@@ -197,12 +197,3 @@ class _Run:
 
     def _complain(self, kind: str, commit: str, entry: TreeEntry, message: str) -> None:
         self.report.complaints.append(Complaint(kind, commit, entry.path, message))
-
-
-def _has(place: Inventory, object_id: ObjectId) -> bool:
-    """Whether a remote store has an object with all its bases."""
-    return object_id in place and _all_in(place, place.bases_of([object_id]))
-
-
-def _all_in(place: Inventory, object_ids: Iterable[ObjectId]) -> bool:
-    return all(one in place for one in object_ids)

@@ -59,7 +59,8 @@ class Finding:
         more = self.use_count - min(len(self.uses), _SHOWN)
         affected = f"{shown} and {more} more" if shown and more else shown
         head = f"{self.kind}: {affected}: " if affected else f"{self.kind}: "
-        return head + printable(self.message)
+        tail = f" ({self.path})" if self.path and self.path not in self.message else ""
+        return head + printable(self.message + tail)
 
     def as_json(self) -> dict[str, object]:
         """The finding for programs; lists everything that is listed at all."""

@@ -149,14 +149,15 @@ def send_history(
     reports = []
     for store in stores_for_push(workspace, remote) if stores is None else stores:
         proof = read_proof(workspace, store)
-        named = _named(workspace, revisions, proof.tips)
+        promised = _promised(workspace, remote)
+        named = _named(workspace, revisions, [*proof.tips, *promised])
         if not named and not proof.packs:
             if not dry_run:
                 keep_proof(workspace, store, proof, revisions, ())
             continue
         if is_git_remote:
             refuse_mirror(workspace, remote, command)
-        report = _send(workspace, store, revisions, named, proof, dry_run=dry_run, quiet=quiet)
+        report = _send(workspace, store, revisions, named, proof, promised, dry_run=dry_run, quiet=quiet)
         if report.sent and not quiet:
             say(_summary(report, dry_run=dry_run))
         reports.append(report)
@@ -169,6 +170,7 @@ def _send(
     revisions: Sequence[str],
     named: NamedObjects,
     proof: Proof,
+    promised: Sequence[str],
     *,
     dry_run: bool,
     quiet: bool,
@@ -176,7 +178,7 @@ def _send(
     inventory = Inventory(workspace, store)
     if not proof.packs <= inventory.packs:  # somebody removed packs, or made the remote anew
         proof = Proof()
-        named = _named(workspace, revisions, ())
+        named = _named(workspace, revisions, promised)
     with Progress("sending weights", quiet=quiet) as progress:
         tell = partial(progress.update, store.name)
         report = push_objects(workspace, inventory, named, dry_run=dry_run, progress=tell)
@@ -193,11 +195,23 @@ def _named(workspace: Workspace, revisions: Sequence[str], known: Sequence[str])
     )
 
 
+def _promised(workspace: Workspace, remote: str) -> list[str]:
+    """In a partial clone, what came from the remote: its blobs are not here, and it has what they name.
+
+    To look at them, git would fetch each one by itself.
+    """
+    if not workspace.config.get_bool(f"remote.{remote}.promisor"):
+        return []
+    return (
+        workspace.git.run("for-each-ref", "--format=%(objectname)", f"refs/remotes/{remote}").decode().split()
+    )
+
+
 def pushed_tips(workspace: Workspace, arguments: Sequence[str]) -> list[str]:
     """The commits and tags that ``git push`` with some arguments leaves on the remote.
 
-    Refs that are there already count too: their objects may not be. Nothing is pushed, and no hook runs. Where
-    git would refuse, there is nothing; the push that follows says why.
+    Refs that are there already count too: their objects may not be. Nothing is pushed, and no hook runs.
+    Where git would refuse, there is nothing; the push that follows says why.
     """
     plan = workspace.git.run("push", "--dry-run", "--no-verify", "--porcelain", *arguments, check=False)
     names = []

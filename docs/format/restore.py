@@ -20,8 +20,8 @@ WIDTHS = (1, 2, 2, 4, 8, 1, 1, 2, 4, 8)  # bytes per unit of each element code (
 FLOATS = range(1, 6)
 ROTATED = (2, 3, 4)
 DTYPES = {  # bits, element (manifest.md)
-    "BOOL": (8, 6), "U8": (8, 6), "I8": (8, 6), "U16": (16, 7), "I16": (16, 7), "U32": (32, 8), "I32": (32, 8),
-    "U64": (64, 9), "I64": (64, 9), "F4": (4, 0), "F6_E2M3": (6, 0), "F6_E3M2": (6, 0), "F8_E4M3": (8, 5),
+    "BOOL": (8, 6), "U8": (8, 6), "I8": (8, 6), "U16": (16, 7), "I16": (16, 7), "U32": (32, 8),
+    "I32": (32, 8), "U64": (64, 9), "I64": (64, 9), "F4": (4, 0), "F6_E2M3": (6, 0), "F6_E3M2": (6, 0), "F8_E4M3": (8, 5),
     "F8_E5M2": (8, 5), "F8_E8M0": (8, 6), "F8_E4M3FNUZ": (8, 5), "F8_E5M2FNUZ": (8, 5), "F16": (16, 1),
     "BF16": (16, 2), "F32": (32, 3), "F64": (64, 4), "C64": (64, 3),
 }  # fmt: skip
@@ -63,7 +63,10 @@ class Packs:
             pack.seek(offset)
             header = pack.read(128)
             codec, element = header[8], header[9]
-            block_size, raw_length = struct.unpack_from("<I", header, 12)[0], struct.unpack_from("<Q", header, 48)[0]
+            block_size, raw_length = (
+                struct.unpack_from("<I", header, 12)[0],
+                struct.unpack_from("<Q", header, 48)[0],
+            )
             base_offset, block_count = struct.unpack_from("<QI", header, 88)
             base = self.read(header[56:88])[base_offset:] if any(header[56:88]) else b""
             lengths = [struct.unpack("<IQ", pack.read(12))[0] for _ in range(block_count)]
@@ -113,7 +116,9 @@ def streams(payload, sizes, prefix=b""):
         if kind == 0:
             data = data * size
         elif kind == 2:
-            data = zstandard.ZstdDecompressor(dict_data=dictionary(prefix)).decompress(data, max_output_size=size)
+            data = zstandard.ZstdDecompressor(dict_data=dictionary(prefix)).decompress(
+                data, max_output_size=size
+            )
         assert len(data) == size, "a stream has the wrong length"
         result.append(data)
     return result

@@ -18,6 +18,10 @@ from pathlib import Path
 import numpy as np
 
 BATCH, TOKENS, HEADS, LAYERS = 8, 48, 12, 6
+MODULES = """
+argparse asyncio collections datetime decimal email.message json logging pathlib random statistics subprocess
+tarfile threading typing unittest.mock urllib.request zipfile
+"""
 
 
 def model_folder() -> Path:
@@ -55,7 +59,9 @@ def _train(folder: Path, steps: tuple[int, ...]) -> None:
         loss.backward()
         optimizer.step()
         if step in steps:
-            save_file({name: value.detach() for name, value in weights.items()}, folder / f"step-{step}.safetensors")
+            save_file(
+                {name: value.detach() for name, value in weights.items()}, folder / f"step-{step}.safetensors"
+            )
 
 
 def _embed(weights, ids):
@@ -67,7 +73,9 @@ def _embed(weights, ids):
         return F.linear(states, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
     def norm(name, states):
-        return F.layer_norm(states, states.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-12)
+        return F.layer_norm(
+            states, states.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-12
+        )
 
     mask = ids != 0
     states = weights["embeddings.word_embeddings.weight"][ids]
@@ -83,7 +91,9 @@ def _embed(weights, ids):
             heads("query"), heads("key"), heads("value"), attn_mask=mask[:, None, None, :]
         )
         attention = attention.transpose(1, 2).flatten(-2)
-        states = norm(f"{root}.attention.output.LayerNorm", states + linear(f"{root}.attention.output.dense", attention))
+        states = norm(
+            f"{root}.attention.output.LayerNorm", states + linear(f"{root}.attention.output.dense", attention)
+        )
         inner = F.gelu(linear(f"{root}.intermediate.dense", states))
         states = norm(f"{root}.output.LayerNorm", states + linear(f"{root}.output.dense", inner))
     mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
@@ -93,11 +103,11 @@ def _embed(weights, ids):
 def _pairs() -> Iterator[tuple[str, str]]:
     """First lines and rests of docstrings of the standard library, over and over."""
     found = []
-    for name in ("argparse", "asyncio", "collections", "datetime", "decimal", "email.message", "json", "logging",
-                 "pathlib", "random", "statistics", "subprocess", "tarfile", "threading", "typing", "unittest.mock",
-                 "urllib.request", "zipfile"):  # fmt: skip
+    for name in MODULES.split():
         module = pkgutil.resolve_name(name)
-        for _, member in inspect.getmembers(module, lambda one: inspect.isclass(one) or inspect.isfunction(one)):
+        for _, member in inspect.getmembers(
+            module, lambda one: inspect.isclass(one) or inspect.isfunction(one)
+        ):
             for one in (member, *vars(member).values()) if inspect.isclass(member) else (member,):
                 head, _, rest = (inspect.getdoc(one) or "").partition("\n")
                 if len(head) > 20 and len(rest.strip()) > 40:

@@ -33,9 +33,16 @@ Times = dict[str, dict[str, list[float]]]
 def environment(home: Path) -> dict[str, str]:
     """An environment without the user's configuration."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_") and key != "CI"}
-    (home / ".gitconfig").write_text("[user]\nname=bench\nemail=bench@example.org\n[init]\ndefaultBranch=main\n")
+    (home / ".gitconfig").write_text(
+        "[user]\nname=bench\nemail=bench@example.org\n[init]\ndefaultBranch=main\n"
+    )
     bin_folder = Path(sys.executable).parent
-    return {**kept, "HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1", "PATH": f"{bin_folder}{os.pathsep}{kept['PATH']}"}
+    return {
+        **kept,
+        "HOME": str(home),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "PATH": f"{bin_folder}{os.pathsep}{kept['PATH']}",
+    }
 
 
 class Bench:
@@ -70,7 +77,9 @@ class Bench:
     def _watch(self, step: str, tool: str, process: subprocess.Popen[bytes]) -> None:
         while process.poll() is None:
             for pid, name in family(process.pid):
-                self.peak[f"{tool} {step}: {name}"] = max(self.peak[f"{tool} {step}: {name}"], high_water(pid))
+                self.peak[f"{tool} {step}: {name}"] = max(
+                    self.peak[f"{tool} {step}: {name}"], high_water(pid)
+                )
             time.sleep(0.01)
 
 
@@ -131,7 +140,9 @@ def bare_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def one_round(bench: Bench, folder: Path, tools: list[str], models: list[Path], sizes: dict[str, dict[str, int]]) -> None:
+def one_round(
+    bench: Bench, folder: Path, tools: list[str], models: list[Path], sizes: dict[str, dict[str, int]]
+) -> None:
     """Add, commit, push, clone and check out every version with every tool, in turn."""
     for tool in tools:
         set_up(bench, tool, folder / tool)
@@ -179,9 +190,13 @@ def checkouts(bench: Bench, folder: Path, tools: list[str], models: list[Path]) 
     for number in range(len(models) - 1, -1, -1):
         for tool in tools:
             repository = folder / tool
-            step = {0: "checkout, full copy", 8: "checkout, chain of 8"}.get(number, "checkout, chain of 1 to 7")
+            step = {0: "checkout, full copy", 8: "checkout, chain of 8"}.get(
+                number, "checkout, chain of 1 to 7"
+            )
             (repository / MODEL).unlink()
-            bench.measure(step, tool, repository, "git", "checkout", f"main~{len(models) - number}", "--", MODEL)
+            bench.measure(
+                step, tool, repository, "git", "checkout", f"main~{len(models) - number}", "--", MODEL
+            )
             if sha256(repository / MODEL) != sha256(models[number]):
                 raise SystemExit(f"{tool}: version {number} differs")
     for tool in tools:
@@ -206,7 +221,9 @@ def large(bench: Bench, folder: Path) -> None:
     from safetensors.numpy import save_file
 
     generator = np.random.default_rng(0)
-    tensors = {f"layer.{index}": generator.standard_normal((8192, 3906), np.float32) * 0.02 for index in range(8)}
+    tensors = {
+        f"layer.{index}": generator.standard_normal((8192, 3906), np.float32) * 0.02 for index in range(8)
+    }
     source = folder / "large.safetensors"
     save_file(tensors, source)
     repository = folder / "large"
@@ -243,7 +260,9 @@ def report(bench: Bench, sizes: dict[str, dict[str, int]], raw: int) -> None:
 
 def main() -> None:
     """Run the benchmark and print its tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often the whole life is repeated")
     parser.add_argument("--large", action="store_true", help="also a file of 1 GB")
     parser.add_argument("--models", type=Path, help="where fine-tuned versions are kept between runs")

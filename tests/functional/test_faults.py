@@ -26,7 +26,7 @@ if any("git-coral" in word or "coral_git" in word for word in sys.orig_argv):
 
 @pytest.fixture
 def kill(tmp_path):
-    """Runs ``git coral`` and kills it at its n-th write: ``kill(repo, n, "gc")``; False when it ended before."""
+    """Runs ``git coral`` and kills it at its n-th write, if it gets there: ``kill(repo, n, "gc")``."""
     folder = tmp_path / "hook"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(HOOK)
@@ -46,7 +46,6 @@ def test_gc(repo, kill):
     repo.git("read-tree", "HEAD")
     repo.git("reflog", "expire", "--expire=now", "--all")
     repo.git("gc", "--quiet", "--prune=now")
-    assert kill(repo, 1, "gc", "--prune", "now") in (True, False)
     killed = [kill(repo, number, "gc", "--prune", "now") for number in (2, 9, 17, 3, 26, 5)]
     if not any(killed):
         pytest.skip("this Python does not load sitecustomize from PYTHONPATH")

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-ROUNDS = 6
+ROUNDS = 4
 DATA = [random.Random(seed).randbytes(1 << 20) for seed in range(2)]
 
 

@@ -188,7 +188,7 @@ def test_nothing_to_do_is_silent_and_asks_nobody(work, bare, tmp_path):
         "coral", "hook", "pre-push", "origin", "/nowhere", data=lines.encode(), env={"GIT_TRACE2": str(trace)}
     )
     assert (done.stdout, done.stderr) == (b"", b"")
-    assert trace.read_text().count(" start ") <= 6
+    assert trace.read_text().count(" start ") <= 7
     gone = f"(delete) {'0' * 40} refs/heads/main {'1' * 40}\n"
     assert work.run("coral", "hook", "pre-push", "origin", "/nowhere", data=gone.encode()).stderr == b""
 
@@ -377,6 +377,21 @@ def test_a_shallow_clone_pushes(work, bare, versions, clone_of, tune, model, saf
     assert clone.read("m.safetensors") == data
     clone.coral("fetch", "--all")
     assert_healthy(clone)
+
+
+def test_a_partial_clone_pushes_without_fetching_history(
+    work, bare, versions, clone_of, tune, model, safetensors
+):
+    work.git("push", "-q", "origin", "main")
+    bare.git("config", "uploadpack.allowFilter", "true")
+    partial = clone_of(f"file://{bare.path}", "partial", "--filter=blob:none")
+    data = safetensors(tune(model(0), 61))
+    partial.commit(m__safetensors=data)
+    absent = partial.git("rev-list", "--objects", "--all", "--missing=print").count("?")
+    assert absent
+    partial.git("push", "-q", "origin", "main")
+    assert partial.git("rev-list", "--objects", "--all", "--missing=print").count("?") == absent
+    assert clone_of(bare.path).read("m.safetensors") == data
 
 
 def test_a_merge_on_the_hosting_side(work, bare, clone_of, model, tune, safetensors, assert_healthy):

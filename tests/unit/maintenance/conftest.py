@@ -36,12 +36,12 @@ def safetensors(seeds, length=256):
 class Repo:
     """A repository whose files are cleaned without a filter process."""
 
-    def __init__(self, path, limits=LIMITS):
+    def __init__(self, path, limits=LIMITS, object_format="sha1"):
         self.path = Path(path)
         self.limits = limits
         if not self.path.exists():
             self.path.mkdir(parents=True)
-            self.git("init", "--quiet", "-b", "main")
+            self.git("init", "--quiet", "-b", "main", f"--object-format={object_format}")
 
     def git(self, *args, data=b"", check=True):
         done = subprocess.run(["git", *args], cwd=self.path, input=data, capture_output=True, check=False)
@@ -135,8 +135,8 @@ def _surroundings(tmp_path, monkeypatch):
 
 @pytest.fixture
 def make_repo(tmp_path):
-    """Makes repositories: ``make_repo(name, limits)``."""
-    return lambda name="repo", limits=LIMITS: Repo(tmp_path / name, limits)
+    """Makes repositories: ``make_repo(name, limits, object_format)``."""
+    return lambda name="repo", *options, **named: Repo(tmp_path / name, *options, **named)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from coral_git.errors import UsageError
 from coral_git.limits import Limits
 from coral_git.maintenance.check import check_commits
 from coral_git.pipeline.history import named_in_history
+from coral_git.pipeline.inventory import Inventory
 from coral_git.pipeline.push import push_objects
 from coral_git.pipeline.stores import open_store
 from coral_git.remotes.directory import create
@@ -25,7 +26,11 @@ def remote(repo, tmp_path):
 
     def push(*revisions):
         with repo.workspace() as workspace:
-            push_objects(workspace, open_store(workspace, "backup"), named_in_history(workspace, revisions))
+            push_objects(
+                workspace,
+                Inventory(workspace, open_store(workspace, "backup")),
+                named_in_history(workspace, revisions),
+            )
 
     return push
 
@@ -146,7 +151,11 @@ def test_tables_are_followed_and_fetched(make_repo, tmp_path):
     create(str(tmp_path / "backup"))
     repo.git("config", "coral.remote.backup.url", str(tmp_path / "backup"))
     with repo.workspace() as workspace:
-        push_objects(workspace, open_store(workspace, "backup"), named_in_history(workspace, ["HEAD"]))
+        push_objects(
+            workspace,
+            Inventory(workspace, open_store(workspace, "backup")),
+            named_in_history(workspace, ["HEAD"]),
+        )
     lose_objects(repo)
     report = check(repo, remote="backup", complete=True)
     assert (report.complaints, report.objects) == ([], 6)

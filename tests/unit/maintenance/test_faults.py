@@ -14,6 +14,7 @@ from coral_git.maintenance.gc import collect_garbage
 from coral_git.pipeline.clean import clean_content
 from coral_git.pipeline.fetch import fetch_objects
 from coral_git.pipeline.history import named_in_history
+from coral_git.pipeline.inventory import Inventory
 from coral_git.pipeline.push import push_objects
 from coral_git.pipeline.stores import open_store
 from coral_git.pipeline.workspace import Workspace
@@ -122,7 +123,11 @@ def test_fetch(copies, tmp_path, fault):
         repo.commit(a=1, b=3)
         wanted.update(repo.objects("HEAD:m.safetensors") | repo.objects("HEAD~:m.safetensors"))
         with repo.workspace() as workspace:
-            push_objects(workspace, open_store(workspace, "backup"), named_in_history(workspace, ["HEAD"]))
+            push_objects(
+                workspace,
+                Inventory(workspace, open_store(workspace, "backup")),
+                named_in_history(workspace, ["HEAD"]),
+            )
         shutil.rmtree(repo.store_root)
 
     def fetch(repo):

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,7 @@ def test_repair_brings_the_good_copy_back_from_the_trash(repo, flip, tensor_loca
 
 def test_a_lost_base_is_named_and_comes_back_from_a_remote(repo, model, tmp_path, tensor_location):
     from coral_git.pipeline.history import named_in_history
+    from coral_git.pipeline.inventory import Inventory
     from coral_git.pipeline.push import push_objects
     from coral_git.pipeline.stores import open_store
     from coral_git.remotes.directory import create
@@ -196,7 +198,11 @@ def test_a_lost_base_is_named_and_comes_back_from_a_remote(repo, model, tmp_path
     create(str(tmp_path / "remote"))
     repo.git("config", "coral.remote.backup.url", str(tmp_path / "remote"))
     with repo.workspace() as workspace:
-        push_objects(workspace, open_store(workspace, "backup"), named_in_history(workspace, ["HEAD"]))
+        push_objects(
+            workspace,
+            Inventory(workspace, open_store(workspace, "backup")),
+            named_in_history(workspace, ["HEAD"]),
+        )
     path, location = tensor_location("HEAD:m.safetensors", "a")
     assert location.base is not None
     base_path, _ = tensor_location("HEAD~:m.safetensors", "a")
@@ -248,12 +254,34 @@ def test_a_missing_table(make_repo):
     assert len(kinds) >= 2
 
 
-def test_it_works_in_sha256_and_bare_repositories(tmp_path, make_repo, model):
-    repo = make_repo()
-    repo.commit(a=1)
+@pytest.mark.parametrize("object_format", ["sha1", "sha256"])
+def test_both_hashes_of_git_and_bare_repositories(tmp_path, make_repo, object_format):
+    repo = make_repo(object_format=object_format)
+    commit = repo.commit(a=1)
     bare = tmp_path / "bare.git"
     repo.git("clone", "--quiet", "--bare", str(repo.path), str(bare))
-    import shutil
-
     shutil.copytree(repo.store_root, bare / "coral")
     assert assert_store_healthy(str(bare), repo.limits).restored == 1
+    for path in (bare / "coral" / "objects" / "packs").iterdir():
+        path.unlink()
+    clone = make_repo("bare.git")
+    assert (fsck(clone).findings, fsck(clone).elsewhere) == (
+        [],
+        2,
+    )  # the repository it was cloned from has them
+    clone.git("remote", "remove", "origin")
+    findings = fsck(clone).findings
+    assert {use.where.commit for finding in findings for use in finding.uses} == {commit}
+
+
+def test_what_the_index_of_a_linked_work_tree_names_is_missed(repo, model, tmp_path, make_repo):
+    repo.git("commit", "--quiet", "--allow-empty", "-m", "empty")
+    repo.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
+    linked = make_repo("linked")
+    linked.add("m.safetensors", model({"a": 1}))
+    assert linked.store_root == repo.store_root
+    assert_store_healthy(str(repo.path), repo.limits)
+    for path in repo.packs():
+        path.unlink()
+    findings = fsck(repo).findings
+    assert {str(use.where) for finding in findings for use in finding.uses} == {"m.safetensors in the index"}
