@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/git-coral demo
 
 test: $(VENV)/.tested
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTFLAGS)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n $(JOBS) --dist worksteal $(TESTFLAGS)
 
 lint: $(VENV)/.linted
 	$(BIN)/ruff check .

@@ -41,6 +41,9 @@ class Kernels(Protocol):
     def sub_merge(self, planes: Sequence[Buffer], base: Buffer, width: int, is_float: bool) -> Buffer:
         """The raw bytes whose ``sub_split`` against ``base`` gave these planes."""
 
+    def keep_memory(self) -> None:
+        """Let this process keep freed memory for the next block, where that can be arranged."""
+
 
 def load_kernels(name: str) -> Kernels:
     """The kernels ``"c"`` or ``"numpy"``.
@@ -61,14 +64,9 @@ def _pick() -> tuple[str, Kernels]:
     return "numpy", load_kernels("numpy")
 
 
-def keep_memory() -> None:
-    """Let this process keep freed memory for the next block, where the C kernels can arrange it (glibc)."""
-    if KERNEL_NAME == "c":
-        _chosen.keep_memory()  # type: ignore[attr-defined]
-
-
 KERNEL_NAME, _chosen = _pick()
 split = _chosen.split
 merge = _chosen.merge
 sub_split = _chosen.sub_split
 sub_merge = _chosen.sub_merge
+keep_memory = _chosen.keep_memory

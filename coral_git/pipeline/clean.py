@@ -25,6 +25,7 @@ from coral_git.manifest.parts import parts as list_parts
 from coral_git.manifest.render import render, tabulate
 from coral_git.pipeline import statcache
 from coral_git.pipeline.bases import BaseFinder
+from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.encode import Encoder, PartSource, hash_part, part_of_bytes, read_ranges
 from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, previous_manifests
 from coral_git.pipeline.parallel import Workers
@@ -96,7 +97,7 @@ def _clean_source(workspace: Workspace, path: bytes, source: FileSource, write: 
 def _is_stored(workspace: Workspace, text: bytes) -> bool:
     """Whether the store has every object of a manifest: gc may have removed what nothing named."""
     manifest = expanded_or_none(workspace, parse(text, workspace.limits))
-    return manifest is not None and not workspace.store.find_missing(object_ids(manifest))
+    return manifest is not None and not find_incomplete(workspace.store, object_ids(manifest))
 
 
 def _clean_bytes(
@@ -140,7 +141,7 @@ def _is_file_of(manifest: Manifest, source: FileSource, workers: Workers, worksp
 
 def _store_again(workspace: Workspace, manifest: Manifest, source: FileSource, workers: Workers) -> None:
     """Store what an unchanged file has and the store lacks, e.g. in a clone that has not fetched it."""
-    missing = set(workspace.store.find_missing(object_ids(manifest)))
+    missing = set(find_incomplete(workspace.store, object_ids(manifest)))
     if not missing:
         return
     wanted = [one for one in placements(manifest, workspace.limits) if one.object_id in missing]

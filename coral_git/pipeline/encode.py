@@ -18,6 +18,7 @@ from coral_git.codecs.choose import choose_codec, sample
 from coral_git.codecs.registry import codec_by_id
 from coral_git.errors import CoralError, IntegrityError, ObjectMissingError
 from coral_git.limits import MIB, Limits
+from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.parallel import Workers
 from coral_git.store.objects import ObjectReader
 from coral_git.store.store import Store
@@ -167,8 +168,12 @@ class Encoder:
             if part.object_id in seen:
                 continue
             seen.add(part.object_id)
-            if self._store_all or not writer.contains(part.object_id):
+            if self._store_all or not (writer.contains(part.object_id) and self._is_whole(part.object_id)):
                 yield part
+
+    def _is_whole(self, object_id: ObjectId) -> bool:
+        """Whether a stored object can be decoded: an interrupted fetch may have left it without its base."""
+        return not find_incomplete(self._store, (object_id,))
 
     def _choose(self, part: HashedPart) -> _Choice:
         """Base and codec of a part, by the size of an encoded sample."""

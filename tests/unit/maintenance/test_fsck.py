@@ -209,8 +209,9 @@ def test_a_lost_base_is_named_and_comes_back_from_a_remote(repo, model, tmp_path
     assert base_path != path
     for suffix in (".pack", ".idx"):
         base_path.with_suffix(suffix).unlink()
-    found = {finding.object_id: finding.kind for finding in fsck(repo).findings}
-    assert found[location.object_id] == "base"
+    for quick in (False, True):
+        found = {finding.object_id: finding.kind for finding in fsck(repo, quick=quick).findings}
+        assert found[location.object_id] == "base"
     report = repair(repo)
     assert report.findings == []
     assert report.repaired

@@ -1,5 +1,6 @@
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -7,8 +8,10 @@ from coral_git import fsops
 from coral_git.errors import LockedError
 from coral_git.limits import Limits
 from coral_git.maintenance.gc import collect_garbage
+from coral_git.maintenance.repair import repair_store
 from coral_git.manifest.parse import parse
 from coral_git.store.locks import exclusive_lock
+from coral_git.testing.health import assert_store_healthy
 
 DAY = 86_400
 
@@ -292,3 +295,54 @@ def test_one_gc_at_a_time(repo):
         with exclusive_lock(workspace.store.layout.lock, "tests"), pytest.raises(LockedError, match="tests"):
             collect_garbage(workspace)
         collect_garbage(workspace)
+
+
+def test_the_last_good_copy_stays_in_the_trash_and_repair_brings_it_back(repo, flip):
+    for seed in range(10):
+        repo.commit(f"{seed}.safetensors", a=seed)
+    assert gc(repo).merged == 10
+    (merged,) = repo.packs()
+    flip(merged, merged.stat().st_size - 20)  # in the last block
+    report = gc(repo, now=time.time() + 15 * DAY)
+    assert report.deleted == 9
+    assert "last good copy" in report.warnings[0]
+    assert len(repo.trash()) == 1
+    with repo.workspace() as workspace:
+        assert repair_store(workspace).findings == []
+    assert_store_healthy(str(repo.path), repo.limits)
+
+
+def test_a_damaged_copy_is_no_reason_to_drop_another_one(repo, flip):
+    repo.commit(a=1)
+    (small,) = repo.packs()
+    with repo.workspace() as workspace:
+        store = workspace.store
+        locations = [one for info in store.packs() for one in store.pack_objects(info.id)]
+        repo.clean("x.bin", b"x" * 500)
+        everything = [one for info in store.packs() for one in store.pack_objects(info.id)]
+        extra = [one for one in everything if one not in locations]
+        with store.writer() as writer:
+            for location in (*extra, *locations):
+                writer.copy(location)
+            (large,) = writer.finish()
+        large_path = Path(store.layout.pack_path(large))
+    repo.age()
+    flip(large_path, large_path.stat().st_size - 20)
+    report = gc(repo)
+    assert "is damaged; no pack was removed" in report.warnings[0]
+    assert small.exists()
+    flip(large_path, large_path.stat().st_size - 20)
+    repo.age()
+    assert gc(repo).warnings == []
+    assert not small.exists()
+
+
+def test_the_trash_is_kept_where_not_everything_is_known(repo, amend):
+    repo.commit(a=1)
+    amend(a=3)
+    repo.age()
+    gc(repo)
+    assert len(repo.trash()) == 1
+    (repo.path / ".git" / "shallow").write_text(repo.git("rev-parse", "HEAD") + "\n")
+    assert gc(repo, now=time.time() + 20 * DAY).deleted == 0
+    assert len(repo.trash()) == 1
