@@ -21,6 +21,8 @@ class Limits(NamedTuple):
         pack_target: a pack is closed when it has reached this size.
         pack_max: no pack is ever larger.
         chain_depth: deltas between an object and its full copy, at most, when writing.
+        chain_percent: stored bytes of an object and its bases, in percent of its raw bytes; an object whose
+            chain takes more is not built on, so that restoring costs little more than reading a file twice.
         chain_depth_read: the same when reading; a longer chain is refused.
         manifest_bytes: length of a manifest text.
         inline_tensors: more tensor lines than this go into table objects.
@@ -40,6 +42,7 @@ class Limits(NamedTuple):
     pack_target: int = 48 * MIB
     pack_max: int = 96 * MIB
     chain_depth: int = 8
+    chain_percent: int = 160
     chain_depth_read: int = 64
     manifest_bytes: int = 64 * MIB
     inline_tensors: int = 20_000

@@ -9,6 +9,7 @@ import click
 
 from coral_git.cli.options import json_option, print_json
 from coral_git.errors import ProblemsFound, UsageError
+from coral_git.manifest.escape import printable
 from coral_git.pipeline.progress import format_size
 from coral_git.repository.demo import DemoReport, demo_folder, run_demo
 
@@ -40,7 +41,7 @@ def command(keep: str | None, models: tuple[str, ...], more: tuple[str, ...], as
         else:
             _print(report)
             if keep is not None:
-                click.echo(f"kept in '{folder}'")
+                click.echo(f"kept in '{printable(folder)}'")
     if not report.identical:
         raise ProblemsFound("a file did not come back byte for byte")
 
@@ -93,10 +94,10 @@ def _print(report: DemoReport) -> None:
 
 def _summary(report: DemoReport) -> list[str]:
     same = sum(one.identical for one in report.versions)
+    server, raw = format_size(report.server_bytes), format_size(report.raw_bytes)
     share = _share(report.server_bytes, report.raw_bytes)
     return [
-        f"bare repository after the push: {format_size(report.server_bytes)}, "
-        f"{share} of the {format_size(report.raw_bytes)} that plain copies would take",
+        f"bare repository after the push: {server}, {share} of the {raw} that plain copies would take",
         f"push {report.push_seconds:.2f} s, clone with the newest version {report.clone_seconds:.2f} s",
         f"{same} of {len(report.versions)} versions came back byte for byte (SHA-256)",
     ]

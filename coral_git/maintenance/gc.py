@@ -211,14 +211,14 @@ class _Run:
                 for plan in batch:
                     for location in plan.needed:
                         writer.copy(location)
-                writer.finish()
+                written = set(writer.finish())
         except StorageFullError as error:
             self._warn(f"some packs stay as they are: {error.message}")
             return []
         except IntegrityError as error:
             self._warn(f"some packs stay as they are: {error.message}; {_REPAIR}")
             return []
-        return self._throw_away(batch)
+        return self._throw_away(plan for plan in batch if plan.state.info.id not in written)
 
     def _empty(self, survey: Survey, closure: Closure) -> None:
         """Delete what has been in the trash for the grace time and is not needed."""

@@ -61,6 +61,8 @@ def make_plan(packs: Iterable[PackState], closure: Closure, now: float, grace: i
     small: list[PackPlan] = []
     for state in packs:
         sorted_out = _sort_out(state, closure)
+        if any(location.object_id not in closure.chosen for location in sorted_out.needed):
+            continue  # a base is lost: not one byte is moved before it is back
         old = is_older(state.info.mtime, now, grace)
         if not sorted_out.needed and (old or not sorted_out.dead):
             plan.drop.append(sorted_out)

@@ -42,20 +42,18 @@ def write_file(manifest: Manifest, store: Store, fd: int, workers: Workers, path
         IntegrityError: an object does not have the bytes that its id names; the message names the tensor.
         ObjectMissingError: an object is not in the store.
     """
+    read = _SpanReader(manifest, store)
 
-    def write(placement: Placement) -> None:
-        position = 0
-        try:
-            for block in _open(store, placement).verified_blocks():
-                for offset, piece in _scatter(placement.ranges, position, block):
-                    fsops.write_at(fd, piece, offset, path)
-                position += len(block)
-        except (IntegrityError, ObjectMissingError) as error:
-            raise named(error, manifest, placement.object_id, store.limits) from error
+    def write(span: _Span) -> tuple[_Span, Buffer]:
+        data = read(span)
+        for offset, piece in _scatter(span.placement.ranges, span.start, data):
+            fsops.write_at(fd, piece, offset, path)
+        return span, data
 
     order = sorted(placements(manifest, store.limits), key=lambda placement: -placement.length)
-    for _ in workers.map(write, order):
-        pass
+    check = _Check(manifest, store.limits)
+    for span, data in workers.map(write, _spans(order, _step(store.limits))):
+        check.add(span, data)
 
 
 def stream_file(manifest: Manifest, store: Store, workers: Workers) -> Iterator[Buffer]:
@@ -65,26 +63,102 @@ def stream_file(manifest: Manifest, store: Store, workers: Workers) -> Iterator[
         IntegrityError: as in ``write_file``, after some of the bytes have been handed out.
         ObjectMissingError: an object is not in the store.
     """
-    readers = _Readers(store)
-    hasher = blake3()
-
-    def read(run: _Run) -> tuple[_Run, bytes]:
-        return run, bytes(readers.get(run.placement).read(run.start, run.length))
-
-    runs = _runs(placements(manifest, store.limits), store.limits.block_elements * 4)
-    for run, data in workers.map(read, runs):
-        if len(data) != run.length:
-            raise IntegrityError(f"object {run.placement.object_id.hex()} is shorter than its manifest says")
-        if run.start == 0:
-            hasher = blake3()
-        if run.is_rest:
-            _check_rest(run, readers.get(run.placement))
-        else:
-            hasher.update(data)
-            if run.start + run.length == run.placement.length and hasher.digest() != run.placement.object_id:
-                error = IntegrityError(f"object {run.placement.object_id.hex()} has the wrong bytes")
-                raise named(error, manifest, run.placement.object_id, store.limits)
+    read = _SpanReader(manifest, store)
+    check = _Check(manifest, store.limits)
+    spans = []
+    for placement in placements(manifest, store.limits):
+        if len(placement.ranges) == 1:
+            spans += [
+                (placement.ranges[0][0] + span.start, span)
+                for span in _spans([placement], _step(store.limits))
+            ]
+        else:  # pieces between the tensors: checked as a whole here, read piece by piece below
+            for span in _spans([placement], placement.length):
+                check.add(span, read(span))
+            spans += _pieces(placement)
+    spans.sort(key=lambda item: item[0])
+    for span, data in workers.map(lambda span: (span, read(span)), (span for _, span in spans)):
+        if len(span.placement.ranges) == 1:
+            check.add(span, data)
         yield data
+
+
+class _Span(NamedTuple):
+    """Consecutive bytes of an object."""
+
+    placement: Placement
+    start: int
+    length: int
+
+
+def _step(limits: Limits) -> int:
+    """Bytes that are decoded at once: a block of the most usual element."""
+    return limits.block_elements * 4
+
+
+def _spans(order: Iterable[Placement], step: int) -> Iterator[_Span]:
+    """Objects one after the other, cut into spans."""
+    for placement in order:
+        for start in range(0, placement.length, step):
+            yield _Span(placement, start, min(step, placement.length - start))
+
+
+def _pieces(placement: Placement) -> Iterator[tuple[int, _Span]]:
+    """The pieces of an object that lies in several places, with their file offsets."""
+    start = 0
+    for offset, length in placement.ranges:
+        yield offset, _Span(placement, start, length)
+        start += length
+
+
+class _Check:
+    """Compares objects with their ids, as their spans come in one after the other."""
+
+    def __init__(self, manifest: Manifest, limits: Limits) -> None:
+        self._manifest = manifest
+        self._limits = limits
+        self._hasher = blake3()
+
+    def add(self, span: _Span, data: Buffer) -> None:
+        """Take the next span of an object; the last one decides."""
+        placement = span.placement
+        if span.start == 0:
+            self._hasher = blake3()
+        self._hasher.update(data)
+        is_last = span.start + span.length == placement.length
+        if is_last and self._hasher.digest() != placement.object_id:
+            error = IntegrityError(
+                f"object {placement.object_id.hex()} has the wrong bytes", hint="run 'git coral fsck'"
+            )
+            raise named(error, self._manifest, placement.object_id, self._limits)
+
+
+class _SpanReader(threading.local):
+    """Reads spans; each thread keeps the readers of the objects it used last."""
+
+    def __init__(self, manifest: Manifest, store: Store) -> None:
+        self._manifest = manifest
+        self._store = store
+        self._readers: dict[ObjectId, ObjectReader] = {}
+
+    def __call__(self, span: _Span) -> Buffer:
+        object_id = span.placement.object_id
+        try:
+            data = self._reader(span.placement).read(span.start, span.length)
+            if len(data) != span.length:
+                raise IntegrityError(f"object {object_id.hex()} is shorter than its manifest says")
+        except (IntegrityError, ObjectMissingError) as error:
+            raise named(error, self._manifest, object_id, self._store.limits) from error
+        return data
+
+    def _reader(self, placement: Placement) -> ObjectReader:
+        reader = self._readers.pop(placement.object_id, None)
+        if reader is None:
+            reader = _open(self._store, placement)
+            while len(self._readers) >= 2:
+                del self._readers[next(iter(self._readers))]
+        self._readers[placement.object_id] = reader
+        return reader
 
 
 def named(
@@ -113,30 +187,6 @@ def owner_of(manifest: Manifest, object_id: ObjectId) -> str:
     return ""
 
 
-class _Run(NamedTuple):
-    """Consecutive bytes of a file that lie in one object from ``start`` on."""
-
-    placement: Placement
-    offset: int
-    start: int
-    length: int
-    is_rest: bool
-
-
-def _runs(all_placements: Iterable[Placement], step: int) -> list[_Run]:
-    runs = []
-    for placement in all_placements:
-        is_rest = len(placement.ranges) > 1
-        start = 0
-        for offset, length in placement.ranges:
-            for inner in range(0, length, step):
-                take = min(step, length - inner)
-                runs.append(_Run(placement, offset + inner, start + inner, take, is_rest))
-            start += length
-    runs.sort(key=lambda run: run.offset)
-    return runs
-
-
 def _open(store: Store, placement: Placement) -> ObjectReader:
     reader = store.reader(placement.object_id)
     if reader.raw_length != placement.length:
@@ -162,27 +212,3 @@ def _scatter(
         if low < high:
             yield offset + low - start, view[low - position : high - position]
         start += length
-
-
-def _check_rest(run: _Run, reader: ObjectReader) -> None:
-    """Rest objects are small and read in pieces: check the whole of one when its first piece is read."""
-    if run.start == 0:
-        for _ in reader.verified_blocks():
-            pass
-
-
-class _Readers(threading.local):
-    """The object readers that this thread used last."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._readers: dict[ObjectId, ObjectReader] = {}
-
-    def get(self, placement: Placement) -> ObjectReader:
-        reader = self._readers.pop(placement.object_id, None)
-        if reader is None:
-            reader = _open(self._store, placement)
-            while len(self._readers) >= 2:
-                del self._readers[next(iter(self._readers))]
-        self._readers[placement.object_id] = reader
-        return reader

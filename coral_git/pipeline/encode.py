@@ -17,9 +17,10 @@ from coral_git.codecs.base import Codec, EncodedObject
 from coral_git.codecs.choose import choose_codec, sample
 from coral_git.codecs.registry import codec_by_id
 from coral_git.errors import CoralError, IntegrityError, ObjectMissingError
-from coral_git.limits import MIB, Limits
+from coral_git.limits import KIB, MIB, Limits
 from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.parallel import Workers
+from coral_git.store.location import Location
 from coral_git.store.objects import ObjectReader
 from coral_git.store.store import Store
 from coral_git.store.writer import PackWriter
@@ -30,6 +31,7 @@ ReadRange = Callable[[int, int], bytes]
 
 _KEPT_BYTES = 8 * MIB
 _READ_BYTES = MIB
+_SMALL_CHAIN = 64 * KIB  # beside this the headers of small objects do not count
 _MARGIN_BYTES = MIB  # how far behind its own end a block may look into the base
 
 
@@ -201,15 +203,24 @@ class Encoder:
         return lambda start, size: data[start : start + size]
 
     def _usable_base(self, part: HashedPart) -> ObjectId | None:
-        """The first base that is here and alike; at the depth limit, the shallowest ancestor of its chain."""
+        """The first base that is here and alike; where its chain is at a limit, the full copy at its end."""
         for base in part.source.bases:
             if base == part.object_id or not self._store.has(base):
                 continue
             chain = self._store.chain(base)
             if chain[0].element != part.source.element:
                 continue
-            return base if len(chain) <= self._limits.chain_depth else chain[-1].object_id
+            return chain[-1].object_id if self._is_exhausted(chain) else base
         return None
+
+    def _is_exhausted(self, chain: Sequence[Location]) -> bool:
+        """Whether nothing more may be built on the first entry of a chain."""
+        stored = sum(location.entry_length for location in chain)
+        limits = self._limits
+        if len(chain) > limits.chain_depth:
+            return True
+        allowed = chain[0].raw_length * limits.chain_percent // 100 + _SMALL_CHAIN
+        return len(chain) > 1 and stored > allowed
 
     def _blocks(self, choices: Iterable[_Choice]) -> Iterator[tuple[_Choice, int]]:
         for choice in choices:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 from coral_git import fsops
-from coral_git.errors import CoralError, UsageError
+from coral_git.errors import UsageError, from_os_error
 from coral_git.git import drivers
 from coral_git.git.command import Git
 from coral_git.manifest.escape import printable
@@ -34,6 +35,7 @@ _SETTINGS = (
 _KEPT = frozenset({"GIT_EXEC_PATH", "CORAL_KERNEL", "CORAL_DEBUG"})
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _COPY_BYTES = 1 << 20
+_PLAIN_WORD = re.compile(r"[\w@%+=:,./^-][\w@%+=:,./^~-]*", re.ASCII)
 
 
 class Source(NamedTuple):
@@ -119,19 +121,31 @@ def demo_folder(keep: str | None) -> Iterator[str]:
     """
     if keep is not None:
         folder = os.path.abspath(keep)
-        fsops.make_directory(folder)
-        if os.listdir(folder):
+        try:
+            fsops.make_directory(folder)
+            filled = bool(os.listdir(folder))
+        except OSError as error:
+            raise from_os_error(error, f"use the folder '{printable(keep)}'") from error
+        if filled:
             raise UsageError(f"'{printable(keep)}' is not empty", hint="name a new folder after '--keep'")
         yield folder
         return
-    place = next((os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)), "/tmp")  # noqa: S108 - the folder in it has a random name and is nobody else's
-    folder = os.path.join(os.path.abspath(place), fsops.unique_name("coral-demo"))
-    fsops.fault_point("mkdir", folder)
-    os.mkdir(folder, 0o700)
+    folder = os.path.join(_temporary_place(), fsops.unique_name("coral-demo"))
+    try:
+        os.mkdir(folder, 0o700)
+    except OSError as error:
+        raise from_os_error(error, f"make the folder '{printable(folder)}'") from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_place() -> str:
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        if os.environ.get(name):
+            return os.path.abspath(os.environ[name])
+    return "/tmp"  # noqa: S108 - what is made in it has a random name and belongs to nobody else
 
 
 def run_demo(folder: str, models: Sequence[str], show: Show) -> DemoReport:
@@ -144,7 +158,8 @@ def run_demo(folder: str, models: Sequence[str], show: Show) -> DemoReport:
 
     Raises:
         GitError: a command failed; the message carries what it said.
-        CoralError: a file cannot be read or written.
+        StorageFullError: there is no space for a version.
+        CoralError: a version cannot be read or written.
     """
     suffix = os.path.splitext(models[0])[1] if models else ".safetensors"
     name = f"model{suffix}"
@@ -153,7 +168,9 @@ def run_demo(folder: str, models: Sequence[str], show: Show) -> DemoReport:
     shell.enter("model")
     shell.git("coral", "init")
     shell.git("coral", "track", *([f"*{suffix}"] if suffix[1:].isalnum() else ["--filename", name]))
-    added = [_add(shell, name, source) for source in (_own(models) if models else _trained())]
+    added: list[Version] = []
+    for source in _own(models) if models else _trained():
+        added.append(_add(shell, name, source, added[-1] if added else None))
     push_seconds = _push(shell)
     shell.enter(os.pardir)
     clone_seconds = shell.git("coral", "clone", "--quiet", "server.git", "clone")
@@ -179,7 +196,8 @@ class _Shell:
 
     def git(self, *words: str) -> float:
         """Run a git command; gives the seconds that it took."""
-        self.show("$ " + printable(shlex.join(["git", *(word for word in words if word != "--quiet")])))
+        shown = (_quote(word) for word in words if word != "--quiet")
+        self.show(" ".join(("$ git", *shown)))
         options = [option for setting in _SETTINGS for option in ("-c", setting)]
         start = time.perf_counter()
         Git(self.directory, self._environment).run(*options, *words)
@@ -188,6 +206,11 @@ class _Shell:
     def path(self, *names: str) -> str:
         """A path below the current directory."""
         return os.path.join(self.directory, *names)
+
+
+def _quote(word: str) -> str:
+    """A word as one types it."""
+    return word if _PLAIN_WORD.fullmatch(word) else printable(shlex.quote(word))
 
 
 def _environment() -> dict[str, str]:
@@ -229,30 +252,32 @@ def _write(data: bytes, path: str) -> None:
 
 def _copy(source: str, path: str) -> None:
     """Copy a file piece by piece."""
-    try:
-        with open(source, "rb") as file:
-            temporary = f"{path}.{fsops.unique_name('copy')}"
-            fd = fsops.create_exclusive(temporary)
-            try:
-                while piece := file.read(_COPY_BYTES):
-                    fsops.write_all(fd, piece, path)
-            finally:
-                os.close(fd)
-            fsops.rename(temporary, path)
-    except OSError as error:
-        raise CoralError(f"cannot copy '{printable(source)}': {error.strerror or error}") from error
+    temporary = f"{path}.{fsops.unique_name('copy')}"
+    with open(source, "rb") as file:
+        fd = fsops.create_exclusive(temporary)
+        try:
+            while piece := file.read(_COPY_BYTES):
+                fsops.write_all(fd, piece, path)
+        finally:
+            os.close(fd)
+    fsops.rename(temporary, path)
 
 
-def _add(shell: _Shell, name: str, source: Source) -> Version:
+def _add(shell: _Shell, name: str, source: Source, before: Version | None) -> Version:
     """Write, add and commit a version."""
     path = shell.path(name)
-    source.write(path)
+    try:
+        source.write(path)
+    except OSError as error:
+        raise from_os_error(error, f"write '{printable(path)}'") from error
     raw_bytes, sha256 = os.path.getsize(path), _sha256(path)
     shell.show(f"# {source.remark} ({format_size(raw_bytes)})")
-    before = _folder_bytes(shell.path(".git", "coral", "objects"))
-    seconds = shell.git("add", ".gitattributes", name)
-    stored_bytes = _folder_bytes(shell.path(".git", "coral", "objects")) - before
-    shell.git("commit", "--quiet", "--allow-empty", "-m", source.message)
+    store = shell.path(".git", "coral", "objects")
+    stored_bytes = -_folder_bytes(store)
+    seconds = shell.git("add", *([".gitattributes"] if before is None else []), name)
+    stored_bytes += _folder_bytes(store)
+    unchanged = before is not None and before.sha256 == sha256
+    shell.git("commit", "--quiet", *(["--allow-empty"] if unchanged else []), "-m", source.message)
     return Version(source.message, raw_bytes, stored_bytes, seconds, 0.0, sha256, "")
 
 
@@ -273,17 +298,9 @@ def _restore(shell: _Shell, name: str, version: Version, place: str) -> Version:
     """Check a version out in the clone, and look at what came."""
     seconds = shell.git("checkout", "--quiet", place)
     restored = _sha256(shell.path(name))
-    same = "the same bytes" if restored == version.sha256 else "DIFFERENT BYTES"
-    shell.show(f"# {version.message}: SHA-256 {restored[:16]}… {same}")
-    return Version(
-        version.message,
-        version.raw_bytes,
-        version.stored_bytes,
-        version.add_seconds,
-        seconds,
-        version.sha256,
-        restored,
-    )
+    same = "the same bytes" if restored == version.sha256 else "OTHER BYTES"
+    shell.show(f"# {version.message}: {same}, SHA-256 {restored[:16]}...")
+    return replace(version, checkout_seconds=seconds, restored_sha256=restored)
 
 
 def _sha256(path: str) -> str:

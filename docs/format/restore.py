@@ -19,57 +19,71 @@ import zstandard
 WIDTHS = (1, 2, 2, 4, 8, 1, 1, 2, 4, 8)  # bytes per unit of each element code (pack.md)
 FLOATS = range(1, 6)
 ROTATED = (2, 3, 4)
-DTYPES = {  # bits, element (manifest.md)
-    "BOOL": (8, 6), "U8": (8, 6), "I8": (8, 6), "U16": (16, 7), "I16": (16, 7), "U32": (32, 8),
-    "I32": (32, 8), "U64": (64, 9),
-    "I64": (64, 9), "F4": (4, 0), "F6_E2M3": (6, 0), "F6_E3M2": (6, 0), "F8_E4M3": (8, 5),
-    "F8_E5M2": (8, 5), "F8_E8M0": (8, 6), "F8_E4M3FNUZ": (8, 5), "F8_E5M2FNUZ": (8, 5), "F16": (16, 1),
-    "BF16": (16, 2), "F32": (32, 3), "F64": (64, 4), "C64": (64, 3),
-}  # fmt: skip
-PART_ELEMENTS, PART_BYTES = 1 << 24, 64 << 20
 MIB = 1 << 20
+
+
+class Unreadable(Exception):
+    """No copy of an object gives the bytes that its id names."""
+
+
+DAMAGE = (Unreadable, AssertionError, LookupError, MemoryError, StopIteration, ValueError, struct.error)
+DAMAGE += (zstandard.ZstdError,)  # what decoding damaged bytes can raise
 
 
 class Packs:
     """The objects of all packs in some directories, found by scanning the packs themselves."""
 
     def __init__(self, directories):
-        self.entries = {}
+        self.copies = {}  # object id: (base or None, path of the pack, offset) of each copy
         for directory in directories:
             for name in sorted(os.listdir(directory)):
                 if name.endswith(".pack"):
                     self.scan(os.path.join(directory, name))
+        for copies in self.copies.values():
+            copies.sort(key=lambda copy: copy[0] is not None)  # full copies first
 
     def scan(self, path):
+        """Note where the objects of a pack are, as far as it is sound."""
         with open(path, "rb") as pack:
-            magic, version = struct.unpack("<8sI4x", pack.read(16))
-            assert magic == b"CORALPCK" and version == 1, f"{path}: not a pack of version 1"
+            if pack.read(16) != struct.pack("<8sII", b"CORALPCK", 1, 0):
+                print(f"{path}: not a pack of version 1", file=sys.stderr)
+                return
             offset = 16
-            while (header := pack.read(128))[:8] == b"CORALOBJ":
-                self.entries.setdefault(header[16:48], []).append((path, offset))
+            while (header := pack.read(128))[:8] == b"CORALOBJ" and len(header) == 128:
+                base = header[56:88] if any(header[56:88]) else None
+                self.copies.setdefault(header[16:48], []).append((base, path, offset))
                 offset += 128 + struct.unpack_from("<Q", header, 104)[0]
                 pack.seek(offset)
-            assert header[:8] == b"CORALEND", f"{path}: damaged at {offset}"
+            if header[:8] != b"CORALEND":
+                print(f"{path}: damaged at {offset}, what follows is left out", file=sys.stderr)
 
-    def read(self, object_id):
-        """The bytes of an object, checked against its id."""
-        for path, offset in self.entries.get(object_id, ()):
-            data = self.decode(path, offset)
-            if blake3.blake3(data).digest() == object_id:
-                return data
-        sys.exit(f"object {object_id.hex()} is in none of the packs, or damaged")
+    def read(self, object_id, children=frozenset()):
+        """The bytes of an object, checked against its id.
 
-    def decode(self, path, offset):
+        Two packs may each have a full copy of what is a delta against it in the other one, so a base must
+        not be looked for among its own children.
+        """
+        children |= {object_id}
+        for base, path, offset in self.copies.get(object_id, ()):
+            if base not in children:
+                try:
+                    data = self.decode(path, offset, self.read(base, children) if base else b"")
+                except DAMAGE:
+                    continue
+                if blake3.blake3(data).digest() == object_id:
+                    return data
+        raise Unreadable(f"object {object_id.hex()} is in none of the packs, or damaged")
+
+    def decode(self, path, offset, base):
+        """The bytes of the entry at an offset of a pack (pack.md)."""
         with open(path, "rb") as pack:
             pack.seek(offset)
             header = pack.read(128)
             codec, element = header[8], header[9]
-            block_size, raw_length = (
-                struct.unpack_from("<I", header, 12)[0],
-                struct.unpack_from("<Q", header, 48)[0],
-            )
+            (block_size,) = struct.unpack_from("<I", header, 12)
+            (raw_length,) = struct.unpack_from("<Q", header, 48)
             base_offset, block_count = struct.unpack_from("<QI", header, 88)
-            base = self.read(header[56:88])[base_offset:] if any(header[56:88]) else b""
+            base = base[base_offset:]
             lengths = [struct.unpack("<IQ", pack.read(12))[0] for _ in range(block_count)]
             raw = bytearray()
             for length in lengths:
@@ -98,7 +112,7 @@ def decode_block(codec, element, payload, size, base, start):
         face = base[start : start + units * width].ljust(units * width, b"\0")
         body = add_residual(merged, face, width, element in FLOATS)
     else:
-        sys.exit(f"codec {codec} is not known to this program")
+        raise Unreadable(f"codec {codec} is not known to this program")
     return bytes(body) + (planes[width] if tail else b"")
 
 
@@ -203,25 +217,30 @@ class Rest:
     """The bytes between the tensors, read part by part."""
 
     def __init__(self, packs, ids):
-        self.packs, self.ids, self.data = packs, ids, b""
+        self.packs, self.ids, self.data, self.position = packs, ids, b"", 0
 
     def take(self, length):
-        while len(self.data) < length:
-            self.data += self.packs.read(self.ids.pop(0))
-        taken, self.data = self.data[:length], self.data[length:]
-        return taken
+        """The next bytes."""
+        while len(self.data) - self.position < length:
+            self.data = self.data[self.position :] + self.packs.read(self.ids.pop(0))
+            self.position = 0
+        self.position += length
+        return self.data[self.position - length : self.position]
 
 
 def main(manifest, out, *directories):
     """Restore one file and compare its SHA-256 with the manifest's."""
     packs = Packs(directories)
-    with open(manifest, "rb") as file:
-        fields, entries = parse_manifest(file.read(), packs)
     digest = hashlib.sha256()
-    with open(out, "wb") as file:
-        for piece in pieces(fields, entries, packs):
-            digest.update(piece)
-            file.write(piece)
+    try:
+        with open(manifest, "rb") as file:
+            fields, entries = parse_manifest(file.read(), packs)
+        with open(out, "wb") as file:
+            for piece in pieces(fields, entries, packs):
+                digest.update(piece)
+                file.write(piece)
+    except Unreadable as error:
+        sys.exit(str(error))
     if digest.hexdigest() != fields["sha256"]:
         sys.exit(f"{out}: SHA-256 differs from the manifest's")
 

@@ -175,11 +175,10 @@ def transfer(bench: Bench, folder: Path, tools: list[str], sizes: dict[str, dict
         bench.run(folder / tool, "git", "remote", "add", "origin", f"file://{bare}")
         bench.measure("push", tool, folder / tool, "git", "push", "-u", "origin", "main")
         sizes["bare repository after the push"][tool] = bare_bytes(bare)
-        config = ["-c", "core.hooksPath="] if tool == "none" else []
         clone = folder / f"{tool}-clone"
         install = ("coral", "install") if tool == "coral" else ("lfs", "install")
         bench.run(folder, "git", *install)
-        bench.measure("clone", tool, folder, "git", *config, "clone", f"file://{bare}", str(clone))
+        bench.measure("clone", tool, folder, "git", "clone", f"file://{bare}", str(clone))
         if sha256(clone / MODEL) != sha256(folder / tool / MODEL):
             raise SystemExit(f"{tool}: the clone differs")
         bench.run(folder, "git", install[0], "uninstall")

@@ -98,7 +98,9 @@ def test_every_finding_of_doctor_is_explained():
     checks = {
         call.args[1].value
         for call in calls
-        if isinstance(call.func, ast.Name) and call.func.id == "Finding" and isinstance(call.args[1], ast.Constant)
+        if isinstance(call.func, ast.Name)
+        and call.func.id == "Finding"
+        and isinstance(call.args[1], ast.Constant)
     }
     page = (ROOT / "docs" / "guide" / "troubleshooting.md").read_text(encoding="utf-8")
     assert len(checks) > 5
@@ -153,16 +155,14 @@ def shell(tmp_path, monkeypatch) -> Path:
             monkeypatch.delenv(name)
     programs = tmp_path / "bin"
     programs.mkdir()
-    start = (
-        'import sys; sys.argv[0] = "git-coral"; from coral_git.cli.entry import main; sys.exit(main())'
-    )
+    start = 'import sys; sys.argv[0] = "git-coral"; from coral_git.cli.entry import main; sys.exit(main())'
     source = Path(coral_git.__file__).resolve().parents[1]
     program = programs / "git-coral"
     program.write_text(f"#!/bin/sh\nPYTHONPATH='{source}' exec '{sys.executable}' -c '{start}' \"$@\"\n")
     program.chmod(0o755)
     (programs / "python3").symlink_to(sys.executable)
     (tmp_path / ".gitconfig").write_text(
-        "[user]\n\tname = T\n\temail = t@example.org\n[init]\n\tdefaultBranch = main\n[protocol \"file\"]\n\tallow = always\n"
+        '[user]\n\tname = T\n\temail = t@example.org\n[init]\n\tdefaultBranch = main\n[protocol "file"]\n\tallow = always\n'
     )
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
@@ -178,7 +178,13 @@ def run_session(steps: list[Step], folder: Path) -> list[tuple[int, list[str]]]:
     mark = "@@step@@"
     script = "".join(f"{step.command}\nprintf '\\n{mark} %d\\n' $?\n" for step in steps)
     done = subprocess.run(
-        ["/bin/sh"], input=script, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        ["/bin/sh"],
+        input=script,
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     results = []
     lines: list[str] = []
