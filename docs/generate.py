@@ -13,6 +13,7 @@ import argparse
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,8 @@ FOLDER = Path(__file__).resolve().parent / "reference"
 _MARK = "<!-- made by docs/generate.py: change the code, then run 'make docs' -->"
 
 ENVIRONMENT = {
-    "CORAL_SKIP_SMUDGE": "set to anything: checkouts leave manifests; `git coral checkout` writes the files later",
-    "CORAL_FETCH_FROM": "one more remote store to ask for missing objects: a name, a URL or a path; it is asked first",
+    "CORAL_SKIP_SMUDGE": "set to anything: checkouts leave manifests; `git coral checkout` writes files",
+    "CORAL_FETCH_FROM": "a remote store that is asked first for missing objects: a name, a URL or a path",
     "CORAL_KERNEL": "`numpy`: do not use the compiled kernel; the bytes that are written are the same",
     "CORAL_DEBUG": "set to anything: show the traceback of an error; `git coral --debug` sets it",
     "CORAL_PUSHED": "set by `git coral push` for its own pre-push hook; not for you to set",
@@ -35,16 +36,9 @@ ENVIRONMENT = {
 """Every variable of our own that the code reads."""
 
 _FOREIGN_ENVIRONMENT = {
-    "CI": "`true` or `1`: files of up to 512 MiB are written through git, so that a damaged object makes git fail",
+    "CI": "`true` or `1`: files of up to 512 MiB are written by git, so that damage makes it fail",
     "TERM": "`dumb`: no progress display",
 }
-
-_NOT_BYTES = frozenset(
-    {
-        *("part_elements", "block_elements", "chain_depth", "chain_depth_read", "inline_tensors"),
-        *("inline_chunks", "table_lines", "rank", "json_depth"),
-    }
-)
 
 _OTHER_CODES = (
     (0, "", "fine"),
@@ -83,8 +77,11 @@ def _cli() -> list[str]:
     lines = [
         "# Commands",
         "",
-        "Every command takes `-h` and `--help`. For all commands together, type `git coral -h`: git itself takes",
-        "`git coral --help` and looks for a manual page. Exit codes are in [errors.md](errors.md).",
+        *_paragraph(
+            "Every command takes `-h` and `--help`. For all commands together, type `git coral -h`: git"
+            " itself takes `git coral --help` and looks for a manual page. Exit codes are in"
+            " [errors.md](errors.md)."
+        ),
         "",
         *_option_table(group, "These options stand before the command, as in `git coral -C DIR status`:"),
     ]
@@ -102,16 +99,15 @@ def _usage(name: str, command: click.Command) -> str:
     words = ["git coral", name]
     if any(isinstance(parameter, click.Option) for parameter in command.params):
         words.append("[OPTIONS]")
-    for parameter in command.params:
-        if isinstance(parameter, click.Argument):
-            words.append(_metavar(parameter))
+    arguments = (_metavar(one) for one in command.params if isinstance(one, click.Argument))
+    words += [word for word in arguments if word]
     if isinstance(command, click.Group):
         words.append("[COMMAND]" if command.invoke_without_command else "COMMAND")
     return " ".join(words)
 
 
 def _metavar(argument: click.Argument) -> str:
-    if argument.metavar:
+    if argument.metavar is not None:
         return argument.metavar
     word = (argument.name or "").upper()
     if argument.nargs != 1:
@@ -122,6 +118,10 @@ def _metavar(argument: click.Argument) -> str:
 def _help(command: click.Command) -> list[str]:
     """The help text as Markdown; what is indented in it stays a block of code."""
     return [_literal(line) for line in inspect.cleandoc(command.help or "").split("\n")]
+
+
+def _paragraph(text: str) -> list[str]:
+    return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _literal(text: str) -> str:
@@ -148,18 +148,27 @@ def _config() -> list[str]:
     return [
         "# Settings",
         "",
-        "The configuration of git is the configuration: `git config coral.threads 4`, with `--global` for all your",
-        "repositories. Nothing is read from a file that is tracked: what you clone cannot change a setting.",
+        *_paragraph(
+            "The configuration of git is the configuration: `git config coral.threads 4`, with `--global`"
+            " for all your repositories. Nothing is read from a file that is tracked: what you clone"
+            " cannot change a setting."
+        ),
         "",
         "| key | default | meaning |",
         "|---|---|---|",
         *keys,
         "",
-        "Booleans are written `true`, `yes`, `on`, `1` or `false`, `no`, `off`, `0`; ages `14.days`, `6.hours`, `now`.",
-        "A value that cannot be understood is an error (exit code 2), never the default.",
+        *_paragraph(
+            "Booleans are written `true`, `yes`, `on`, `1` or `false`, `no`, `off`, `0`; ages `14.days`,"
+            " `6.hours`, `now`. A value that cannot be understood is an error (exit code 2), never the"
+            " default."
+        ),
         "",
-        "`git coral remote add NAME LOCATION` writes `coral.remote.NAME.url`. `git coral install` writes the drivers,",
-        "`filter.coral.*`, `merge.coral.*` and `diff.coral.xfuncname`; `git coral uninstall` removes them.",
+        *_paragraph(
+            "`git coral remote add NAME LOCATION` writes `coral.remote.NAME.url`. `git coral install`"
+            " writes the drivers, `filter.coral.*`, `merge.coral.*` and `diff.coral.xfuncname`; `git coral"
+            " uninstall` removes them."
+        ),
         "",
         "## Environment variables",
         "",
@@ -191,18 +200,25 @@ def _errors() -> list[str]:
     return [
         "# Errors and exit codes",
         "",
-        "An error is one line that begins with `error: `, on standard error, and mostly a line that begins with",
-        "`hint: ` and says what to type next. The exit code tells the class of the error:",
+        *_paragraph(
+            "An error is one line on standard error that begins with `error:`, and mostly one that begins"
+            " with `hint:` and says what to type next. The exit code tells the class of the error:"
+        ),
         "",
         "| exit code | class | meaning |",
         "|---:|---|---|",
         *(f"| {code} | {name} | {meaning} |" for code, name, meaning in table),
         "",
-        "`git coral push`, `pull` and `clone` end with git's own exit code where git failed. A failing filter makes git",
-        "itself fail, mostly with 128. The merge driver exits with 1 for a conflict.",
+        *_paragraph(
+            "`git coral push`, `pull` and `clone` end with git's own exit code where git failed. A"
+            " failing filter makes git itself fail, mostly with 128. The merge driver exits with 1 for a"
+            " conflict."
+        ),
         "",
-        "A message that says `this is a mistake in coral-git` is one: please report it, with the output of the same",
-        "command under `CORAL_DEBUG=1` and of `git coral doctor`.",
+        *_paragraph(
+            "A message that says `this is a mistake in coral-git` is one: please report it, with the"
+            " output of the same command under `CORAL_DEBUG=1` and of `git coral doctor`."
+        ),
     ]
 
 
@@ -210,27 +226,33 @@ def _limits() -> list[str]:
     meanings = _attributes(inspect.getdoc(Limits) or "")
     rows = []
     for name, value in Limits._field_defaults.items():
-        shown = f"{value:,}" if name in _NOT_BYTES else _bytes(value)
+        shown = _bytes(value) if name.endswith("_bytes") or name.startswith("pack_") else f"{value:,}"
         rows.append(f"| `{name}` | {shown} | {_literal(meanings[name])} |")
     return [
         "# Limits",
         "",
-        "Caps that protect memory, time and disk. They are constants, not settings: the sizes of parts, blocks and",
-        "tables decide what is written, so that the same file gives the same manifest everywhere.",
+        *_paragraph(
+            "Caps that protect memory, time and disk. They are constants, not settings: the sizes of"
+            " parts, blocks and tables decide what is written, so that the same file gives the same"
+            " manifest everywhere."
+        ),
         "",
         "| name | value | meaning |",
         "|---|---:|---|",
         *rows,
         "",
-        "A file that exceeds a limit of a format reader (header length, nesting, length of a name, dimensions) is stored",
-        "all the same, in chunks. There is no limit on the length of a file.",
+        *_paragraph(
+            "A file that exceeds a limit of a format reader (header length, nesting, length of a name,"
+            " dimensions) is stored all the same, in chunks. There is no limit on the length of a file."
+        ),
     ]
 
 
 def _attributes(doc: str) -> dict[str, str]:
-    """Name → meaning, from the section ``Attributes`` of a docstring."""
+    """Name → meaning, from the section ``Attributes`` of a docstring; long meanings go on, indented."""
     section = doc.partition("Attributes:\n")[2]
-    return dict(re.findall(r"^ {4}(\w+): (.+)$", section, re.MULTILINE))
+    found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)$", section, re.MULTILINE)
+    return {name: " ".join(meaning.split()).removesuffix(".") for name, meaning in found}
 
 
 def _bytes(value: int) -> str:
