@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test lint format bench clean install-dev
+.PHONY: demo test lint format docs bench clean
 
 demo: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/git-coral demo
@@ -21,6 +21,9 @@ lint: $(VENV)/.linted
 format: $(VENV)/.linted
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.tested
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/bench/lifecycle.py

@@ -19,7 +19,7 @@ _HINTS = (
     ({"pack", "index", "object", "base", "restore"}, "run 'git coral fsck --repair'"),
     ({"missing"}, "run 'git coral fetch', or add the file again where it still is"),
     ({"version"}, "install a newer coral-git"),
-    ({"manifest"}, "commit a whole version of the file: 'git coral add' it again"),
+    ({"manifest"}, "commit a whole version of the file: 'git add' it again"),
 )
 
 

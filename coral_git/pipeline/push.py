@@ -122,7 +122,7 @@ def _require_local(
     count = "1 object is" if len(missing) == 1 else f"{len(missing)} objects are"
     raise ObjectMissingError(
         f"{count} neither here nor on '{remote.name}':{lines}{more}",
-        hint="run 'git coral fetch REMOTE' where they can be had, or 'git coral add' the file again",
+        hint="run 'git coral fetch REMOTE' where they can be had, or 'git add' the file again",
     )
 
 

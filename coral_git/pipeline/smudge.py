@@ -61,12 +61,17 @@ def may_defer(workspace: Workspace, size: int) -> bool:
     """Whether a file that goes to the work tree may be written after git has finished."""
     if not workspace.settings.defer_smudge or sys.platform == "win32":
         return False
-    if os.environ.get("CI", "").lower() in ("true", "1") and size <= workspace.limits.inline_smudge_bytes:
+    if _is_automation() and size <= workspace.limits.inline_smudge_bytes:
         return False  # a missing or damaged object must fail the job, and only an inline answer can
     hooks_path = workspace.config.get("core.hooksPath")
     if any(has_foreign_hook(workspace.paths, name, hooks_path) for name in ("post-checkout", "post-merge")):
         return False
     return not _rebase_executes(workspace)
+
+
+def _is_automation() -> bool:
+    """Whether a job runs this and not a person, who would read a warning."""
+    return os.environ.get("CI", "").lower() in ("true", "1")
 
 
 def _rebase_executes(workspace: Workspace) -> bool:
@@ -84,12 +89,12 @@ def smudge_inline(
     """The bytes of the file, decoded ahead; the manifest itself when an object cannot be had.
 
     Raises:
-        ObjectMissingError: an object is missing and ``coral.strict`` is set.
+        ObjectMissingError: an object is missing, and ``coral.strict`` or ``CI`` is set.
     """
     missing = bring_objects(workspace, [(path, manifest)])
     if missing:
         error = missing_message(path, manifest, missing)
-        if workspace.settings.strict:
+        if workspace.settings.strict or _is_automation():
             raise error
         warn(error.message, error.hint)
         return text

@@ -15,14 +15,17 @@ from coral_git.pipeline.workspace import Workspace
 _ANCESTORS = 8
 
 
-def refuse_mirror(workspace: Workspace, remote: str, arguments: Sequence[str] | None = None) -> None:
-    """Refuse a push that is going to delete the packs it has just sent.
+def refuse_mirror(
+    workspace: Workspace, remote: str, arguments: Sequence[str] | None = None, *, held_only: bool = False
+) -> None:
+    """Refuse a push that is going to delete packs.
 
     Args:
         workspace: the repository.
         remote: the remote that is pushed to.
         arguments: those of ``git push``; by default they are looked up among the processes that called this
             one, as far as the system shows them.
+        held_only: only when the remote holds packs already.
 
     Raises:
         PolicyError: the push is a mirror.
@@ -30,6 +33,8 @@ def refuse_mirror(workspace: Workspace, remote: str, arguments: Sequence[str] | 
     words = _push_arguments() if arguments is None else arguments
     if "--mirror" in words or workspace.config.get_bool(f"remote.{remote}.mirror"):
         prefix = workspace.settings.ref_prefix
+        if held_only and not workspace.git.run("ls-remote", remote, f"{prefix}/*", check=False):
+            return
         raise PolicyError(
             f"a mirror push would delete the weights that '{remote}' holds below {prefix}",
             hint="git push --prune REMOTE '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'",

@@ -116,6 +116,7 @@ def pre_push(workspace: Workspace, remote: str, url: str, lines: Iterable[str]) 
             f"this push would delete weights from '{remote}': {doomed} refs below {own}",
             hint="name what is to be pruned: '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'",
         )
+    refuse_mirror(workspace, remote or url, held_only=True)
     known = os.environ.get(PUSHED, "").split(",")
     new = [tip for tip in tips if tip not in known]
     if new:

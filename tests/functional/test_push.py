@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -232,7 +233,7 @@ def test_a_push_goes_on_after_the_batch_that_arrived(work, bare, versions, clone
         "except RemoteError as error:\n"
         "    print(error)\n"
     )
-    python = os.environ.get("CORAL_TEST_PYTHON") or shutil.which("python")
+    python = sys.executable
     done = subprocess.run([python, "-c", script], cwd=work.path, capture_output=True, text=True)
     assert done.stdout == "cut\n", done.stderr
     first = remote_packs(bare)
