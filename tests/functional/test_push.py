@@ -222,6 +222,7 @@ def test_a_push_goes_on_after_the_batch_that_arrived(work, bare, versions, clone
         "from coral_git.pipeline.workspace import Workspace\n"
         "from coral_git.pipeline.history import named_in_history\n"
         "from coral_git.pipeline.stores import stores_for_push\n"
+        "from coral_git.pipeline.inventory import Inventory\n"
         "from coral_git.errors import RemoteError\n"
         "workspace = Workspace.open('.')\n"
         "store = stores_for_push(workspace, 'origin')[0]\n"
@@ -229,7 +230,7 @@ def test_a_push_goes_on_after_the_batch_that_arrived(work, bare, versions, clone
         "    raise RemoteError('cut')\n"
         "named = named_in_history(workspace, ['HEAD'])\n"
         "try:\n"
-        "    push.push_objects(workspace, store, named, progress=stop, batch_bytes=60_000)\n"
+        "    push.push_objects(workspace, Inventory(workspace, store), named, progress=stop, batch_bytes=60_000)\n"
         "except RemoteError as error:\n"
         "    print(error)\n"
     )
