@@ -230,7 +230,8 @@ def test_a_push_goes_on_after_the_batch_that_arrived(work, bare, versions, clone
         "    raise RemoteError('cut')\n"
         "named = named_in_history(workspace, ['HEAD'])\n"
         "try:\n"
-        "    push.push_objects(workspace, Inventory(workspace, store), named, progress=stop, batch_bytes=60_000)\n"
+        "    inventory = Inventory(workspace, store)\n"
+        "    push.push_objects(workspace, inventory, named, progress=stop, batch_bytes=60_000)\n"
         "except RemoteError as error:\n"
         "    print(error)\n"
     )
