@@ -93,6 +93,7 @@ def read_settings(lookup: Lookup) -> Settings:
 
 
 _DEFAULTS = {key.name: key.default for key in KEYS}
+_MOST_DIGITS = 9
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}
 
 
@@ -106,7 +107,7 @@ def parse_age(text: str, name: str) -> int:
         return 0
     number, _, unit = text.replace(" ", ".").partition(".")
     factor = _UNITS.get(unit.removesuffix("s")) if unit else 1
-    if factor is None or not (number.isascii() and number.isdigit()):
+    if factor is None or not _is_number(number):
         raise UsageError(f"bad age {text!r} for '{name}'", hint="write it like 14.days, 6.hours or now")
     return int(number) * factor
 
@@ -134,9 +135,19 @@ def _choice(lookup: Lookup, name: str, choices: tuple[str, ...]) -> str:
 
 def _threads(lookup: Lookup) -> int:
     value = _value(lookup, "coral.threads")
-    if not (value.isascii() and value.isdigit()):
+    if not _is_number(value):
         raise UsageError(f"bad number {value!r} for 'coral.threads'", hint="git config coral.threads 0")
     return int(value) or min(_cores(), 16)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
+def _is_ref_part(text: str) -> bool:
+    """Whether git takes a name without special characters as part of a ref."""
+    plain = text.isascii() and text.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    return plain and ".." not in text and text[0] not in ".-" and not text.endswith((".", ".lock"))
 
 
 def _cores() -> int:
@@ -148,7 +159,7 @@ def _cores() -> int:
 def _prefix(lookup: Lookup) -> str:
     value = _value(lookup, "coral.refPrefix").strip("/")
     parts = value.split("/")
-    if parts[0] != "refs" or len(parts) < 3 or not all(part.isidentifier() for part in parts):
+    if parts[0] != "refs" or len(parts) < 3 or not all(_is_ref_part(part) for part in parts):
         raise UsageError(
             f"bad ref prefix {value!r} for 'coral.refPrefix'",
             hint="git config coral.refPrefix refs/heads/coral",

@@ -207,7 +207,10 @@ class Encoder:
         for base in part.source.bases:
             if base == part.object_id or not self._store.has(base):
                 continue
-            chain = self._store.chain(base)
+            try:
+                chain = self._store.chain(base)
+            except (IntegrityError, ObjectMissingError):
+                continue  # it lacks a base itself, after a fetch that was interrupted
             if chain[0].element != part.source.element:
                 continue
             return chain[-1].object_id if self._is_exhausted(chain) else base

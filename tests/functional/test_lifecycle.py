@@ -175,3 +175,20 @@ def test_a_long_history_stays_readable(repo, safetensors, tune, assert_healthy):
         repo.git("checkout", "--quiet", f"main~{back}")
         assert repo.read("m.safetensors") == versions[10 - back]
     assert_healthy(repo)
+
+
+def test_a_base_that_lost_its_own_base_keeps_nothing_from_being_added(repo, model, tune, safetensors):
+    """An interrupted fetch can leave a delta without its base; the next version is stored all the same."""
+    tensors = model()
+    repo.commit("first", m__safetensors=safetensors(tensors))
+    packs = repo.path / ".git/coral/objects/packs"
+    first = set(packs.iterdir())
+    tensors = tune(tensors, 1)
+    repo.commit("second", m__safetensors=safetensors(tensors))
+    for file in first:
+        file.unlink()
+    newest = safetensors(tune(tensors, 2))
+    repo.commit("third", m__safetensors=newest)
+    (repo.path / "m.safetensors").unlink()
+    repo.git("checkout", "--", "m.safetensors")
+    assert repo.read("m.safetensors") == newest
