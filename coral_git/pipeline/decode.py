@@ -168,7 +168,8 @@ def named(
     owner = owner_of(manifest, object_id)
     if not owner or owner in error.message:
         return error
-    return type(error)(f"{error.message} ({owner})", hint=error.hint)
+    kind = ObjectMissingError if isinstance(error, ObjectMissingError) else IntegrityError
+    return kind(f"{error.message} ({owner})", hint=error.hint)
 
 
 def owner_of(manifest: Manifest, object_id: ObjectId) -> str:
