@@ -153,7 +153,7 @@ def _import(workspace: Workspace, downloads: Sequence[PackDownload]) -> None:
         try:
             workspace.store.import_pack(download.path, expected=download.pack)
         except (IntegrityError, PolicyError, FormatVersionError) as error:
-            message = f"received pack {download.pack.hex()}: {error.message}"
-            failed = type(error)(message, hint=error.hint)
+            error.message = f"received pack {download.pack.hex()}: {error.message}"
+            failed = error
     if failed is not None:
         raise failed
