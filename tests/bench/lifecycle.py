@@ -189,8 +189,8 @@ def checkouts(bench: Bench, folder: Path, tools: list[str], models: list[Path]) 
     for number in range(len(models) - 1, -1, -1):
         for tool in tools:
             repository = folder / tool
-            step = {0: "checkout, full copy", 8: "checkout, chain of 8"}.get(
-                number, "checkout, chain of 1 to 7"
+            step = {0: "checkout, first version", 8: "checkout, ninth version"}.get(
+                number, "checkout, versions between"
             )
             (repository / MODEL).unlink()
             bench.measure(
