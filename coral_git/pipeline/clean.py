@@ -90,7 +90,7 @@ def _clean_source(workspace: Workspace, path: bytes, source: FileSource, write: 
         text = _clean_bytes(workspace, path, source, workers, recalled, write)
     source.check_unchanged()
     if source.path is not None and write:
-        statcache.remember(cache, path, source.status, text)
+        statcache.remember(cache, path, source.status, text, source.opened_ns)
     return text
 
 

@@ -187,7 +187,7 @@ class Encoder:
             try:
                 read_base = self._base_reader(base, length)
                 faced = sample(read_base, length, element)
-            except (IntegrityError, ObjectMissingError):
+            except (CoralError, OSError):
                 base = None  # a damaged base must not keep its next version from being stored
         codec = codec_by_id(choose_codec(element, sample(part.read, length, element), faced))
         if not codec.needs_base:

@@ -41,8 +41,13 @@ class _Task(Generic[A, R]):
         finally:
             self.done.release()
 
+    def wait(self) -> None:
+        """Wait for the end of the call; may be asked again."""
+        with self.done:
+            pass
+
     def take(self) -> R:
-        self.done.acquire()
+        self.wait()
         if self.error is not None:
             raise self.error
         return self.result  # type: ignore[return-value]
@@ -90,14 +95,18 @@ class Workers:
             for argument in arguments:
                 running.append(self._start(function, argument))
                 if len(running) >= self.window:
-                    yield running.popleft().take()
+                    result = running[0].take()  # it stays listed until then: Ctrl-C must wait for it too
+                    running.popleft()
+                    yield result
             while running:
-                yield running.popleft().take()
+                result = running[0].take()
+                running.popleft()
+                yield result
         finally:
             for task in running:
                 task.cancelled = True
             for task in running:
-                task.done.acquire()
+                task.wait()
 
     def _start(self, function: Callable[[A], R], argument: A) -> _Task[A, R]:
         task = _Task(function, argument)

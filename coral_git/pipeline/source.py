@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterable
 
 from coral_git import fsops
@@ -30,6 +31,7 @@ class FileSource:
         self.fd = fd
         self.status = status
         self.path = path
+        self.opened_ns = time.time_ns()
 
     @property
     def size(self) -> int:

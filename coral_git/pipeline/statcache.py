@@ -33,7 +33,18 @@ def recall(cache: Cache, path: bytes, status: os.stat_result) -> tuple[bytes, bo
     return record.manifest, settled
 
 
-def remember(cache: Cache, path: bytes, status: os.stat_result, manifest: bytes) -> None:
-    """Record what the file looks like now that its manifest is known."""
-    record = StatRecord(*identity(status), recorded_ns=time.time_ns(), manifest=manifest)
+def remember(
+    cache: Cache, path: bytes, status: os.stat_result, manifest: bytes, read_ns: int | None = None
+) -> None:
+    """Record what the file looks like now that its manifest is known.
+
+    Args:
+        cache: the hints of the store.
+        path: the file.
+        status: its stat data.
+        manifest: its manifest.
+        read_ns: when reading it began; now, for a file that we wrote ourselves.
+    """
+    recorded_ns = time.time_ns() if read_ns is None else read_ns
+    record = StatRecord(*identity(status), recorded_ns=recorded_ns, manifest=manifest)
     cache.record_stat([(path, record)])
