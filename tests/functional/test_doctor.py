@@ -67,11 +67,11 @@ def test_the_hook(committed, assert_healthy):
     assert (found["level"], found["remedy"]) == ("warning", f"chmod +x {hook}")
     hook.unlink()
     assert "no pre-push hook" in findings(committed)["hook"]["message"]
-    committed.git("config", "core.hooksPath", "../shared-hooks")
+    committed.git("config", "core.hooksPath", "../team-hooks")
     found = findings(committed)["hook"]
     assert "core.hooksPath" in found["message"]
     assert 'git coral hook pre-push "$@"' in found["remedy"]
-    committed.write("../shared-hooks/pre-push", b'#!/bin/sh\ngit coral hook pre-push "$@" || exit\n').chmod(
+    committed.write("../team-hooks/pre-push", b'#!/bin/sh\ngit coral hook pre-push "$@" || exit\n').chmod(
         0o755
     )
     assert findings(committed) == {}
