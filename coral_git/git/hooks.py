@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 from coral_git import fsops
 from coral_git.errors import CoralError, from_os_error
-from coral_git.git.command import Git
-from coral_git.git.repository import GitPaths
+from coral_git.git.hook_folder import BLOCK_END, BLOCK_START, HookFolder, read_hook
 
 HOOK = "pre-push"
 ADVICE = 'git coral hook pre-push "$@" || exit'
@@ -31,7 +30,7 @@ _MOVED_BY_OTHERS = HOOK + ".legacy"  # where the pre-commit tool puts, and from 
 _MODE = 0o755
 _EXECUTE = 0o111
 _BLOCK = re.compile(
-    rb"^# >>> coral-git hook \d+ >>>.*?^# <<< coral-git hook <<<[^\n]*\n?", re.DOTALL | re.MULTILINE
+    rb"^" + BLOCK_START + rb"\d+ >>>.*?^" + BLOCK_END + rb"[^\n]*\n?", re.DOTALL | re.MULTILINE
 )
 _CALL = re.compile(rb"^[^#\n]*\bgit[ -]coral hook pre-push\b", re.MULTILINE)
 _SHEBANG = b"#!/bin/sh\n"
@@ -67,54 +66,6 @@ class HookReport(NamedTuple):
     advice: str = ""
 
 
-class HookFolder(NamedTuple):
-    """Where git looks for the hooks of a repository.
-
-    Attributes:
-        path: the folder.
-        is_configured: whether ``core.hooksPath`` leads out of the repository's own folder.
-    """
-
-    path: str
-    is_configured: bool
-
-
-def locate(git: Git, paths: GitPaths) -> HookFolder:
-    """Find the folder of the hooks, with ``core.hooksPath`` taken into account."""
-    value = git.run("config", "-z", "--type=path", "core.hooksPath", check=False).removesuffix(b"\0")
-    return folder_of(paths, os.fsdecode(value))
-
-
-def folder_of(paths: GitPaths, hooks_path: str | None) -> HookFolder:
-    """The folder of the hooks, for a value of ``core.hooksPath``, without asking git.
-
-    Args:
-        paths: the repository.
-        hooks_path: the value; empty or None when it is not set.
-    """
-    own = os.path.join(paths.common_dir, "hooks")
-    if not hooks_path:
-        return HookFolder(own, False)
-    configured = os.path.join(paths.work_tree or paths.git_dir, os.path.expanduser(hooks_path))
-    if os.path.realpath(configured) == os.path.realpath(own):
-        return HookFolder(own, False)
-    return HookFolder(configured, True)
-
-
-def has_foreign_hook(paths: GitPaths, name: str, hooks_path: str | None = None) -> bool:
-    """Whether git runs a hook of somebody else's.
-
-    Args:
-        paths: the repository.
-        name: the name of the hook, e.g. ``"post-checkout"``.
-        hooks_path: the value of ``core.hooksPath``; empty or None when it is not set.
-    """
-    path = os.path.join(folder_of(paths, hooks_path).path, name)
-    if not (os.path.isfile(path) and os.access(path, os.X_OK)):
-        return False
-    return not _BLOCK.search(_read(path) or b"")
-
-
 def inspect(folder: HookFolder, program: str = "git-coral") -> HookReport:
     """Say what is there, without changing it.
 
@@ -123,7 +74,7 @@ def inspect(folder: HookFolder, program: str = "git-coral") -> HookReport:
         program: the program that the hook is to find, as ``drivers.find_program`` gives it.
     """
     path = os.path.join(folder.path, HOOK)
-    text = _read(path)
+    text = read_hook(path)
     if text is not None and _CALL.search(text):
         return _report_ours(folder, path, text, program)
     if folder.is_configured:
@@ -131,12 +82,12 @@ def inspect(folder: HookFolder, program: str = "git-coral") -> HookReport:
     if text is None and not os.path.lexists(path):
         return HookReport(HookState.MISSING, path, False)
     moved = os.path.join(folder.path, _MOVED_BY_OTHERS)
-    moved_text = _read(moved)
+    moved_text = read_hook(moved)
     if moved_text is not None and _BLOCK.search(moved_text):
         is_current = _is_current(moved, moved_text, program)
         return HookReport(HookState.CHAINED, moved, is_current)
     earlier = os.path.join(folder.path, _EARLIER)
-    in_the_way = os.path.lexists(earlier) and _read(earlier) != text
+    in_the_way = os.path.lexists(earlier) and read_hook(earlier) != text
     return HookReport(HookState.FOREIGN, path, False, ADVICE if in_the_way else "")
 
 
@@ -180,7 +131,7 @@ def uninstall(folder: HookFolder) -> HookReport:
         CoralError: the folder cannot be written.
     """
     report = inspect(folder)
-    text = _read(report.path) if report.state in (HookState.OURS, HookState.CHAINED) else None
+    text = read_hook(report.path) if report.state in (HookState.OURS, HookState.CHAINED) else None
     if folder.is_configured or text is None or not _BLOCK.search(text):
         return report
     earlier = os.path.join(folder.path, _EARLIER)
@@ -205,7 +156,7 @@ def shipped_hook() -> bytes:
     """
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for folder in (package, os.path.dirname(package)):
-        text = _read(os.path.join(folder, "hooks", HOOK))
+        text = read_hook(os.path.join(folder, "hooks", HOOK))
         if text is not None:
             return text
     raise CoralError(
@@ -251,12 +202,3 @@ def _update(path: str, block: bytes) -> None:
 
 def _is_only_shebang(text: bytes) -> bool:
     return text.strip() in (b"", _SHEBANG.strip())
-
-
-def _read(path: str) -> bytes | None:
-    """The content of a file, None when there is none."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None

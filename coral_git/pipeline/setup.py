@@ -5,6 +5,7 @@ from __future__ import annotations
 from coral_git.errors import CoralError
 from coral_git.git import exclude, hooks
 from coral_git.git.drivers import find_program
+from coral_git.git.hook_folder import locate
 from coral_git.pipeline.messages import warn
 from coral_git.pipeline.workspace import Workspace
 
@@ -17,7 +18,7 @@ def set_up(workspace: Workspace) -> hooks.HookReport:
     """
     _ = workspace.store
     exclude.add_link(workspace.paths)
-    folder = hooks.locate(workspace.git, workspace.paths)
+    folder = locate(workspace.git, workspace.paths)
     return hooks.install(folder, find_program())
 
 

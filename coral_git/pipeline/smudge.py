@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from coral_git import fsops
 from coral_git.errors import FormatVersionError, InvalidManifestError
-from coral_git.git.hooks import has_foreign_hook
+from coral_git.git.hook_folder import has_foreign_hook
 from coral_git.manifest.model import Manifest
 from coral_git.manifest.parse import claims_manifest, parse
 from coral_git.pipeline.decode import expanded, stream_file

@@ -14,6 +14,7 @@ from coral_git.errors import CoralError, UsageError
 from coral_git.git import drivers, hooks
 from coral_git.git.attributes import check_attr
 from coral_git.git.command import Git
+from coral_git.git.hook_folder import locate
 from coral_git.git.revisions import TreeEntry, has_commits
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.manifests import read_manifest
@@ -177,7 +178,7 @@ def _is_program(program: str) -> bool:
 
 
 def _check_hook(workspace: Workspace) -> Iterator[Finding]:
-    folder = hooks.locate(workspace.git, workspace.paths)
+    folder = locate(workspace.git, workspace.paths)
     try:
         program = drivers.find_program()
     except UsageError:

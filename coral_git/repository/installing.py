@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from coral_git.errors import GitError, NotARepositoryError, PolicyError
 from coral_git.git import drivers, exclude, hooks
 from coral_git.git.command import Git, clean_environment
+from coral_git.git.hook_folder import locate
 from coral_git.pipeline.setup import set_up
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.unfinished import finish_files
@@ -80,7 +81,7 @@ def uninstall(scope: str) -> Iterator[str]:
     else:
         yield f"there are no drivers of coral-git in the {scope} configuration"
     if workspace is not None and scope in ("local", "worktree"):
-        hooks.uninstall(hooks.locate(workspace.git, workspace.paths))
+        hooks.uninstall(locate(workspace.git, workspace.paths))
         exclude.remove_link(workspace.paths)
         yield f"removed the hook and the link; the store stays in '{workspace.store_root}'"
 

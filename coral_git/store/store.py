@@ -1,11 +1,14 @@
-"""The store as the layers above see it: find objects, read them, write packs."""
+"""The store as the layers above see it: find objects, read them, write packs.
+
+What writes is imported only when something is written: a checkout reads, and the user waits.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from coral_git import fsops
 from coral_git.errors import IntegrityError, ObjectMissingError, from_os_error
@@ -13,14 +16,15 @@ from coral_git.limits import DEFAULT_LIMITS, Limits
 from coral_git.store.cache import Cache
 from coral_git.store.catalog import Catalog
 from coral_git.store.chains import find_chain, missing_object
-from coral_git.store.importing import check_incoming, take_in
 from coral_git.store.layout import Layout, check_format, create_layout, parse_pack_name
 from coral_git.store.location import Location, PackInfo
 from coral_git.store.objects import DamagedEntry, ObjectReader, open_chain, read_object
 from coral_git.store.pack_files import PackFile, PackFiles
-from coral_git.store.verify import Problem, verify_pack
-from coral_git.store.writer import PackWriter
 from coral_git.types import ObjectId, PackId
+
+if TYPE_CHECKING:
+    from coral_git.store.verify import Problem
+    from coral_git.store.writer import PackWriter
 
 FRESH_SECONDS = 86_400
 """A pack that was wanted within this time is not touched again."""
@@ -203,11 +207,15 @@ class Store:
     # Writing
 
     def writer(self) -> PackWriter:
-        """A session that writes packs; see :class:`PackWriter`."""
+        """A session that writes packs; see :class:`coral_git.store.writer.PackWriter`."""
+        from coral_git.store.writer import PackWriter
+
         return PackWriter(self.layout, self.limits, self._catalog, self._files, fsync=self.fsync)
 
     def exporter(self, other: Store) -> PackWriter:
         """A session that writes packs into another store and may copy entries of this one."""
+        from coral_git.store.writer import PackWriter
+
         return PackWriter(other.layout, other.limits, other._catalog, self._files, fsync=other.fsync)
 
     def import_pack(self, incoming: str, *, expected: PackId | None = None, decode: bool = True) -> PackId:
@@ -225,6 +233,8 @@ class Store:
             PolicyError: it is larger than ``limits.pack_max``.
             StorageFullError: no space is left.
         """
+        from coral_git.store.importing import check_incoming, take_in
+
         try:
             locations = check_incoming(incoming, self.limits, expected, self if decode else None)
             pack = take_in(self.layout, incoming, locations, fsync=self.fsync)
@@ -267,4 +277,6 @@ class Store:
 
     def verify(self, pack: PackId, *, decode: bool = True) -> Iterator[Problem]:
         """Check one pack, its objects too; see :func:`coral_git.store.verify.verify_pack`."""
+        from coral_git.store.verify import verify_pack
+
         return verify_pack(self.layout.pack_path(pack), self.limits, bases=self, decode=decode)

@@ -10,6 +10,7 @@ import pytest
 
 from coral_git.git import hooks
 from coral_git.git.command import Git
+from coral_git.git.hook_folder import HookFolder, has_foreign_hook, locate
 from coral_git.git.hooks import ADVICE, HookState
 from coral_git.git.repository import discover
 
@@ -52,8 +53,8 @@ def program(folder: Path, text: str) -> Path:
     return path
 
 
-def folder_of(repo: Path) -> hooks.HookFolder:
-    return hooks.locate(Git(str(repo)), discover(str(repo)))
+def folder_of(repo: Path) -> HookFolder:
+    return locate(Git(str(repo)), discover(str(repo)))
 
 
 def hook(repo: Path, text: bytes, name: str = "pre-push", mode: int = 0o755) -> Path:
@@ -212,7 +213,7 @@ def test_a_configured_folder_is_never_written(repo, tmp_path, value):
     )
     (repo / "sub").mkdir()
     folder = folder_of(repo / "sub")
-    assert folder == hooks.HookFolder(str(folder_path), True)
+    assert folder == HookFolder(str(folder_path), True)
     for report in (hooks.inspect(folder), hooks.install(folder), hooks.uninstall(folder)):
         assert (report.state, report.advice) == (HookState.HOOKS_PATH, ADVICE)
     assert os.listdir(folder_path) == []
@@ -249,14 +250,14 @@ def test_a_missing_hooks_folder_is_made(repo):
 
 def test_other_hooks_are_noticed(repo, tmp_path):
     paths = discover(str(repo))
-    assert not hooks.has_foreign_hook(paths, "post-checkout")
+    assert not has_foreign_hook(paths, "post-checkout")
     path = hook(repo, OTHER, "post-checkout", 0o644)
-    assert not hooks.has_foreign_hook(paths, "post-checkout")
+    assert not has_foreign_hook(paths, "post-checkout")
     path.chmod(0o755)
-    assert hooks.has_foreign_hook(paths, "post-checkout")
-    assert not hooks.has_foreign_hook(paths, "post-checkout", "elsewhere")
+    assert has_foreign_hook(paths, "post-checkout")
+    assert not has_foreign_hook(paths, "post-checkout", "elsewhere")
     path.rename(tmp_path / "post-checkout")
-    assert hooks.has_foreign_hook(paths, "post-checkout", "~")
-    assert not hooks.has_foreign_hook(paths, "post-checkout")
+    assert has_foreign_hook(paths, "post-checkout", "~")
+    assert not has_foreign_hook(paths, "post-checkout")
     hooks.install(folder_of(repo))
-    assert not hooks.has_foreign_hook(paths, "pre-push")
+    assert not has_foreign_hook(paths, "pre-push")
