@@ -18,7 +18,7 @@
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
 #define CLONES __attribute__((target_clones("avx2", "default")))
 #else
-#define CLONES __attribute__((target_clones("avx2", "default")))
+#define CLONES
 #endif
 
 #if defined(__GNUC__)
@@ -166,7 +166,7 @@ INLINE void gather_uint64_t(uint8_t *RESTRICT tile, const uint8_t *const *planes
             for (size_t j = 0; j < m; j++)                                                                   \
                 tile[j] = (U)((U)(tile[j] >> 1) | (U)(tile[j] << (8 * W - 1)));                              \
         swap_tile_##U(tile, m);                                                                              \
-        memcpy(out + i * W, tile, m * W);                                                                    \
+        memcpy(out, tile, m * W);                                                                            \
     }                                                                                                        \
     INLINE void sub_split_tile_##U(uint8_t *out, const uint8_t *raw, const uint8_t *base, size_t n,          \
                                    size_t i, size_t m, int is_float)                                         \
@@ -193,7 +193,7 @@ INLINE void gather_uint64_t(uint8_t *RESTRICT tile, const uint8_t *const *planes
             tile[j] = unordered_##U((U)(d + ordered_##U(other[j], is_float)), is_float);                     \
         }                                                                                                    \
         swap_tile_##U(tile, m);                                                                              \
-        memcpy(out + i * W, tile, m * W);                                                                    \
+        memcpy(out, tile, m * W);                                                                            \
     }                                                                                                        \
     CLONES static void split_##U(uint8_t *out, const uint8_t *raw, size_t n, int rotate)                     \
     {                                                                                                        \
@@ -202,8 +202,20 @@ INLINE void gather_uint64_t(uint8_t *RESTRICT tile, const uint8_t *const *planes
     }                                                                                                        \
     CLONES static void merge_##U(uint8_t *out, const uint8_t *const *planes, size_t n, int rotate)           \
     {                                                                                                        \
+        FOR_TILES(if (rotate) merge_tile_##U(out + i * W, planes, i, TILE, 1);                               \
+                  else merge_tile_##U(out + i * W, planes, i, TILE, 0),                                      \
+                  merge_tile_##U(out + i * W, planes, i, n - i, rotate))                                     \
+    }                                                                                                        \
+    CLONES static int merges_to_##U(const uint8_t *raw, const uint8_t *const *planes, size_t n, int rotate)  \
+    {                                                                                                        \
+        uint8_t out[TILE * W];                                                                               \
+        int differs = 0;                                                                                     \
         FOR_TILES(if (rotate) merge_tile_##U(out, planes, i, TILE, 1);                                       \
-                  else merge_tile_##U(out, planes, i, TILE, 0), merge_tile_##U(out, planes, i, n - i, rotate))\
+                  else merge_tile_##U(out, planes, i, TILE, 0);                                              \
+                  differs |= memcmp(out, raw + i * W, TILE * W),                                             \
+                  merge_tile_##U(out, planes, i, n - i, rotate);                                             \
+                  differs |= memcmp(out, raw + i * W, (n - i) * W))                                          \
+        return !differs;                                                                                     \
     }                                                                                                        \
     CLONES static void sub_split_##U(uint8_t *out, const uint8_t *raw, const uint8_t *base, size_t n,        \
                                      int is_float)                                                           \
@@ -215,9 +227,21 @@ INLINE void gather_uint64_t(uint8_t *RESTRICT tile, const uint8_t *const *planes
     CLONES static void sub_merge_##U(uint8_t *out, const uint8_t *const *planes, const uint8_t *base,        \
                                      size_t n, int is_float)                                                 \
     {                                                                                                        \
+        FOR_TILES(if (is_float) sub_merge_tile_##U(out + i * W, planes, base, i, TILE, 1);                   \
+                  else sub_merge_tile_##U(out + i * W, planes, base, i, TILE, 0),                            \
+                  sub_merge_tile_##U(out + i * W, planes, base, i, n - i, is_float))                         \
+    }                                                                                                        \
+    CLONES static int sub_merges_to_##U(const uint8_t *raw, const uint8_t *const *planes,                    \
+                                        const uint8_t *base, size_t n, int is_float)                         \
+    {                                                                                                        \
+        uint8_t out[TILE * W];                                                                               \
+        int differs = 0;                                                                                     \
         FOR_TILES(if (is_float) sub_merge_tile_##U(out, planes, base, i, TILE, 1);                           \
-                  else sub_merge_tile_##U(out, planes, base, i, TILE, 0),                                    \
-                  sub_merge_tile_##U(out, planes, base, i, n - i, is_float))                                 \
+                  else sub_merge_tile_##U(out, planes, base, i, TILE, 0);                                    \
+                  differs |= memcmp(out, raw + i * W, TILE * W),                                             \
+                  sub_merge_tile_##U(out, planes, base, i, n - i, is_float);                                 \
+                  differs |= memcmp(out, raw + i * W, (n - i) * W))                                          \
+        return !differs;                                                                                     \
     }
 
 /* Whole tiles have a length known to the compiler; the last, shorter one has its own copy of the loops. */
@@ -409,6 +433,61 @@ static PyObject *py_sub_merge(PyObject *module, PyObject *args)
     return result;
 }
 
+/* Whether planes merge to the raw bytes, without writing these down. */
+static PyObject *py_merges_to(PyObject *module, PyObject *args)
+{
+    PyObject *sequence, *result = NULL;
+    Py_buffer raw;
+    Planes planes;
+    int rotate;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Oy*p:merges_to", &sequence, &raw, &rotate))
+        return NULL;
+    if (hold_planes(sequence, &planes)) {
+        int same = planes.units * planes.width == raw.len;
+        size_t n = (size_t)planes.units;
+        if (same) {
+            Py_BEGIN_ALLOW_THREADS
+            BY_WIDTH(planes.width, same = merges_to, raw.buf, planes.starts, n, rotate)
+            Py_END_ALLOW_THREADS
+        }
+        result = PyBool_FromLong(same);
+        release_planes(&planes);
+    }
+    PyBuffer_Release(&raw);
+    return result;
+}
+
+/* Whether planes of differences to the base merge to the raw bytes. */
+static PyObject *py_sub_merges_to(PyObject *module, PyObject *args)
+{
+    PyObject *sequence, *result = NULL;
+    Py_buffer base, raw;
+    Planes planes;
+    int is_float;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Oy*y*p:sub_merges_to", &sequence, &base, &raw, &is_float))
+        return NULL;
+    if (hold_planes(sequence, &planes)) {
+        int same = planes.units * planes.width == raw.len;
+        size_t n = (size_t)planes.units;
+        if (same && raw.len != base.len)
+            PyErr_SetString(PyExc_ValueError, "base and raw differ in length");
+        else {
+            if (same) {
+                Py_BEGIN_ALLOW_THREADS
+                BY_WIDTH(planes.width, same = sub_merges_to, raw.buf, planes.starts, base.buf, n, is_float)
+                Py_END_ALLOW_THREADS
+            }
+            result = PyBool_FromLong(same);
+        }
+        release_planes(&planes);
+    }
+    PyBuffer_Release(&base);
+    PyBuffer_Release(&raw);
+    return result;
+}
+
 /* glibc gives every freed block of a megabyte back to the system and takes it again, page by page, for the
    next one: a third of the time of decoding a chain. From here on this process keeps up to 256 MiB of freed
    memory instead. */
@@ -426,8 +505,10 @@ static PyMethodDef methods[] = {
     {"keep_memory", py_keep_memory, METH_NOARGS, "keep_memory() -> None"},
     {"split", py_split, METH_VARARGS, "split(raw, width, rotate) -> bytes"},
     {"merge", py_merge, METH_VARARGS, "merge(planes, rotate) -> bytes"},
+    {"merges_to", py_merges_to, METH_VARARGS, "merges_to(planes, raw, rotate) -> bool"},
     {"sub_split", py_sub_split, METH_VARARGS, "sub_split(raw, base, width, is_float) -> bytes"},
     {"sub_merge", py_sub_merge, METH_VARARGS, "sub_merge(planes, base, width, is_float) -> bytes"},
+    {"sub_merges_to", py_sub_merges_to, METH_VARARGS, "sub_merges_to(planes, base, raw, is_float) -> bool"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -60,6 +60,22 @@ def sub_merge(planes: Sequence[Buffer], base: Buffer, width: int, is_float: bool
     return _bytes_of(zigzag)
 
 
+def merges_to(planes: Sequence[Buffer], raw: Buffer, rotate: bool) -> bool:
+    """Whether ``merge`` gives just these bytes."""
+    return _is_equal(merge(planes, rotate), raw)
+
+
+def sub_merges_to(planes: Sequence[Buffer], base: Buffer, raw: Buffer, is_float: bool) -> bool:
+    """Whether ``sub_merge`` against ``base`` gives just these bytes."""
+    return _is_equal(sub_merge(planes, base, len(planes), is_float), raw)
+
+
+def _is_equal(made: Buffer, raw: Buffer) -> bool:
+    import numpy as np
+
+    return np.array_equal(np.frombuffer(made, dtype=np.uint8), np.frombuffer(raw, dtype=np.uint8))
+
+
 def _units(data: Buffer, width: int) -> NDArray[Any]:
     import numpy as np
 

@@ -79,3 +79,16 @@ class Codec(Protocol):
         Raises:
             IntegrityError: the payload is not one that this codec writes for ``raw_length`` bytes.
         """
+
+    def decodes_to(self, payload: Sequence[Buffer], raw: Buffer, base: Buffer, element: Element) -> bool:
+        """Whether a payload, in the pieces that ``encode_block`` gave, decodes to just these bytes.
+
+        Raises:
+            IntegrityError: it does not decode at all.
+        """
+
+
+def is_same(decoded: Buffer, raw: Buffer) -> bool:
+    """Whether the bytes are equal; ``==`` takes a view byte by byte, ``startswith`` compares all at once."""
+    whole = decoded if isinstance(decoded, bytes) else bytes(decoded)
+    return len(whole) == len(raw) and whole.startswith(raw)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from coral_git.codecs.base import is_same
 from coral_git.codecs.streams import encode_bytes, read_streams, write_streams
 from coral_git.limits import Limits
 from coral_git.types import Buffer, Element
@@ -38,3 +40,7 @@ class BytesCodec(NamedTuple):
             IntegrityError: the payload is malformed.
         """
         return read_streams(payload, [raw_length])[0]
+
+    def decodes_to(self, payload: Sequence[Buffer], raw: Buffer, base: Buffer, element: Element) -> bool:
+        """Whether the one stream decodes to just these bytes."""
+        return is_same(self.decode_block(b"".join(payload), len(raw), base, element), raw)

@@ -14,7 +14,7 @@ from coral_git.types import Buffer
 
 
 class Kernels(Protocol):
-    """The four loops. Units are little endian and ``width`` is 1, 2, 4 or 8 bytes; any alignment is fine."""
+    """The loops. Units are little endian and ``width`` is 1, 2, 4 or 8 bytes; any alignment is fine."""
 
     def split(self, raw: Buffer, width: int, rotate: bool) -> Buffer:
         """Byte planes of the units, least significant first, back to back.
@@ -40,6 +40,12 @@ class Kernels(Protocol):
 
     def sub_merge(self, planes: Sequence[Buffer], base: Buffer, width: int, is_float: bool) -> Buffer:
         """The raw bytes whose ``sub_split`` against ``base`` gave these planes."""
+
+    def merges_to(self, planes: Sequence[Buffer], raw: Buffer, rotate: bool) -> bool:
+        """Whether ``merge`` gives just these bytes; nothing is written down for that."""
+
+    def sub_merges_to(self, planes: Sequence[Buffer], base: Buffer, raw: Buffer, is_float: bool) -> bool:
+        """Whether ``sub_merge`` against ``base``, which is as long as ``raw``, gives just these bytes."""
 
     def keep_memory(self) -> None:
         """Let this process keep freed memory for the next block, where that can be arranged."""
@@ -69,4 +75,6 @@ split = _chosen.split
 merge = _chosen.merge
 sub_split = _chosen.sub_split
 sub_merge = _chosen.sub_merge
+merges_to = _chosen.merges_to
+sub_merges_to = _chosen.sub_merges_to
 keep_memory = _chosen.keep_memory

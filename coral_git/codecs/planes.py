@@ -7,10 +7,12 @@ F32 and BF16 in one byte.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from coral_git.codecs import kernels
-from coral_git.codecs.streams import read_streams, write_streams
+from coral_git.codecs.base import is_same
+from coral_git.codecs.streams import read_streams, reopen_streams, write_streams
 from coral_git.limits import Limits
 from coral_git.types import Buffer, Element
 
@@ -48,6 +50,13 @@ class PlanesCodec(NamedTuple):
         *planes, tail = read_streams(payload, stream_lengths(raw_length, element))
         whole = planes[0] if element.width == 1 else kernels.merge(planes, element.rotates)
         return append_tail(whole, tail)
+
+    def decodes_to(self, payload: Sequence[Buffer], raw: Buffer, base: Buffer, element: Element) -> bool:
+        """Whether planes and tail give just these bytes."""
+        *planes, tail = reopen_streams(payload, stream_lengths(len(raw), element))
+        whole = whole_units(len(raw), element)[1]
+        view = memoryview(raw)
+        return kernels.merges_to(planes, view[:whole], element.rotates) and is_same(tail, view[whole:])
 
 
 def whole_units(length: int, element: Element) -> tuple[int, int]:

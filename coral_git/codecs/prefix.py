@@ -6,9 +6,11 @@ compressor's window, so what did not change, even if it moved by less than the m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from coral_git.codecs import frames
+from coral_git.codecs.base import is_same
 from coral_git.codecs.bytes_codec import BLOCK_UNIT
 from coral_git.codecs.streams import encode_bytes, encode_stream, read_streams, write_streams
 from coral_git.limits import MIB, Limits
@@ -54,3 +56,7 @@ class PrefixCodec(NamedTuple):
         return read_streams(
             payload, [raw_length], lambda frame, length: frames.decompress_with_prefix(frame, length, base)
         )[0]
+
+    def decodes_to(self, payload: Sequence[Buffer], raw: Buffer, base: Buffer, element: Element) -> bool:
+        """Whether the one stream decodes to just these bytes."""
+        return is_same(self.decode_block(b"".join(payload), len(raw), base, element), raw)

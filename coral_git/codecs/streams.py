@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from coral_git.codecs import frames
 from coral_git.errors import IntegrityError
@@ -100,6 +101,26 @@ def read_streams(
     return streams
 
 
+def reopen_streams(
+    pieces: Sequence[Buffer], lengths: Sequence[int], decompress: Decompress = frames.decompress
+) -> list[Buffer]:
+    """The streams of a payload that is still in the pieces which ``write_streams`` gave.
+
+    What ``read_streams`` gives for the joined pieces, without joining them.
+    """
+    stored = iter(zip(DESCRIPTOR.iter_unpack(pieces[0]), pieces[1:], strict=True))
+    streams: list[Buffer] = []
+    for length in lengths:
+        if not length:
+            streams.append(b"")
+            continue
+        (kind, size), data = next(stored)
+        if size != len(data):
+            raise IntegrityError("stream table does not state the length of its stream")
+        streams.append(_decode_stream(kind, memoryview(data), length, decompress))
+    return streams
+
+
 def is_constant(data: Buffer) -> bool:
     """Whether all bytes of a non-empty buffer are equal."""
     view = memoryview(data)
@@ -121,6 +142,12 @@ def _shrinks(data: Buffer, compress: Compress) -> bool:
     return len(compress(probe)) < _PROBE_RATIO * len(probe)
 
 
+@lru_cache(maxsize=4)
+def _constant(byte: bytes, length: int) -> bytes:
+    """A constant plane; most are zero and of one length, and a chain of deltas asks for many."""
+    return byte * length
+
+
 def _decode_stream(kind: int, stored: memoryview, length: int, decompress: Decompress) -> Buffer:
     if kind == ZSTD:
         return decompress(stored, length)
@@ -131,5 +158,5 @@ def _decode_stream(kind: int, stored: memoryview, length: int, decompress: Decom
     if kind == CONSTANT:
         if len(stored) != 1:
             raise IntegrityError(f"constant stream has {len(stored)} bytes instead of 1")
-        return stored.tobytes() * length
+        return _constant(stored.tobytes(), length)
     raise IntegrityError(f"unknown stream kind {kind}")

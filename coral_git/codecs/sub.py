@@ -7,11 +7,13 @@ high planes almost empty. All of it is integer arithmetic: NaN payloads and nega
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from coral_git.codecs import kernels
+from coral_git.codecs.base import is_same
 from coral_git.codecs.planes import append_tail, cut_planes, stream_lengths, whole_units
-from coral_git.codecs.streams import read_streams, write_streams
+from coral_git.codecs.streams import read_streams, reopen_streams, write_streams
 from coral_git.limits import Limits
 from coral_git.types import Buffer, Element
 
@@ -48,6 +50,15 @@ class SubCodec(NamedTuple):
         *planes, tail = read_streams(payload, stream_lengths(raw_length, element))
         padded = pad_base(base, whole_units(raw_length, element)[1])
         return append_tail(kernels.sub_merge(planes, padded, element.width, element.is_float), tail)
+
+    def decodes_to(self, payload: Sequence[Buffer], raw: Buffer, base: Buffer, element: Element) -> bool:
+        """Whether the base's units plus the differences, and the tail, give just these bytes."""
+        *planes, tail = reopen_streams(payload, stream_lengths(len(raw), element))
+        whole = whole_units(len(raw), element)[1]
+        view = memoryview(raw)
+        padded = pad_base(base, whole)
+        is_whole = kernels.sub_merges_to(planes, padded, view[:whole], element.is_float)
+        return is_whole and is_same(tail, view[whole:])
 
 
 def pad_base(base: Buffer, length: int) -> Buffer:

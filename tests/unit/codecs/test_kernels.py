@@ -78,9 +78,30 @@ def test_both_kernels_do_what_the_plain_arithmetic_says(data: st.DataObject) -> 
         planes = kernel.split(misaligned(raw), width, flag)
         assert bytes(planes) == reference_planes(rotated, width)
         assert bytes(kernel.merge(cut(planes, width), flag)) == raw
+        assert kernel.merges_to(cut(planes, width), misaligned(raw), flag)
         planes = kernel.sub_split(misaligned(raw), misaligned(base), width, flag)
         assert bytes(planes) == reference_planes(differences, width)
         assert bytes(kernel.sub_merge(cut(planes, width), misaligned(base), width, flag)) == raw
+        assert kernel.sub_merges_to(cut(planes, width), misaligned(base), misaligned(raw), flag)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_one_wrong_byte_anywhere_is_seen(data: st.DataObject) -> None:
+    width = data.draw(st.sampled_from(WIDTHS))
+    flag = data.draw(st.booleans())
+    raw = random.Random(data.draw(st.integers(0, 9))).randbytes(width * data.draw(st.integers(1, 600)))
+    base = bytes(reversed(raw))
+    wrong = bytearray(raw)
+    wrong[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
+    for kernel in kernels():
+        planes = cut(kernel.split(raw, width, flag), width)
+        assert kernel.merges_to(planes, raw, flag)
+        assert not kernel.merges_to(planes, bytes(wrong), flag)
+        assert not kernel.merges_to(planes, raw[:-width], flag)
+        planes = cut(kernel.sub_split(raw, base, width, flag), width)
+        assert kernel.sub_merges_to(planes, base, raw, flag)
+        assert not kernel.sub_merges_to(planes, base, bytes(wrong), flag)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
