@@ -18,6 +18,7 @@ class Limits(NamedTuple):
         part_elements: elements of a part, at most.
         part_bytes: bytes of a part, at most.
         block_elements: elements of a block, the unit of encoding.
+        kept_part_bytes: a part up to this length is read once when it is added, a longer one twice.
         pack_target: a pack is closed when it has reached this size.
         pack_max: no pack is ever larger.
         chain_depth: deltas between an object and its full copy, at most, when writing.
@@ -39,6 +40,7 @@ class Limits(NamedTuple):
     part_elements: int = 1 << 24
     part_bytes: int = 64 * MIB
     block_elements: int = 1 << 18
+    kept_part_bytes: int = 8 * MIB
     pack_target: int = 48 * MIB
     pack_max: int = 96 * MIB
     chain_depth: int = 8

@@ -11,14 +11,15 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
-from coral_git.errors import InvalidManifestError
+from coral_git.errors import CoralError, InvalidManifestError
 from coral_git.formats.base import Layout
 from coral_git.formats.chunked import chunk_file
 from coral_git.formats.registry import read_layout
 from coral_git.limits import Limits
 from coral_git.manifest.build import build, build_chunked
-from coral_git.manifest.model import Manifest, Placement, object_ids, placements
+from coral_git.manifest.model import Manifest, Placement, placements
 from coral_git.manifest.parse import claims_manifest, parse
 from coral_git.manifest.parts import Part, chunk_parts
 from coral_git.manifest.parts import parts as list_parts
@@ -26,12 +27,14 @@ from coral_git.manifest.render import render, tabulate
 from coral_git.pipeline import statcache
 from coral_git.pipeline.bases import BaseFinder
 from coral_git.pipeline.closure import find_incomplete
-from coral_git.pipeline.encode import Encoder, PartSource, hash_part, part_of_bytes, read_ranges
-from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, previous_manifests
+from coral_git.pipeline.encode import Encoder
+from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, objects_of, previous_manifests
 from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.part_source import PartSource, hash_part, part_of_bytes, read_ranges
 from coral_git.pipeline.progress import Progress
 from coral_git.pipeline.source import FileSource, Intake
 from coral_git.pipeline.workspace import Workspace
+from coral_git.store.writer import PackWriter
 from coral_git.types import Buffer, FileDigest, ObjectId
 
 _READ_BYTES = 1 << 20
@@ -81,11 +84,11 @@ def _clean_source(workspace: Workspace, path: bytes, source: FileSource, write: 
     cache = workspace.store.cache
     recalled = None
     if source.path is not None and workspace.settings.trust_stat:
-        found = statcache.recall(cache, path, source.status)
+        found = _recall(workspace, path, source)
         if found is not None:
             recalled, settled = found
-            if settled and (not write or _is_stored(workspace, recalled)):
-                return recalled
+            if settled and (not write or _is_stored(workspace, recalled.manifest)):
+                return recalled.text
     with Workers(workspace.settings.threads) as workers:
         text = _clean_bytes(workspace, path, source, workers, recalled, write)
     source.check_unchanged()
@@ -94,10 +97,41 @@ def _clean_source(workspace: Workspace, path: bytes, source: FileSource, write: 
     return text
 
 
-def _is_stored(workspace: Workspace, text: bytes) -> bool:
-    """Whether the store has every object of a manifest: gc may have removed what nothing named."""
-    manifest = expanded_or_none(workspace, parse(text, workspace.limits))
-    return manifest is not None and not find_incomplete(workspace.store, object_ids(manifest))
+class _Version(NamedTuple):
+    """A manifest that the file may still have."""
+
+    text: bytes
+    manifest: Manifest
+
+
+def _recall(workspace: Workspace, path: bytes, source: FileSource) -> tuple[_Version, bool] | None:
+    """What the stat cache says, and whether it may be believed; a record that cannot be read is no answer."""
+    found = statcache.recall(workspace.store.cache, path, source.status)
+    if found is None:
+        return None
+    text, settled = found
+    try:
+        return _Version(text, parse(text, workspace.limits)), settled
+    except CoralError:
+        return None
+
+
+def _is_stored(workspace: Workspace, manifest: Manifest) -> bool:
+    """Whether the store has every object of a manifest; gc is told that they are wanted."""
+    whole = expanded_or_none(workspace, manifest)
+    if whole is None:
+        return False
+    with workspace.store.writer() as writer:
+        if _find_lacking(workspace, objects_of(manifest, whole), writer):
+            return False
+        writer.finish()
+    return True
+
+
+def _find_lacking(workspace: Workspace, named: Sequence[ObjectId], writer: PackWriter) -> set[ObjectId]:
+    """What the store cannot give back: gc may have removed what nothing named, a fetch may be unfinished."""
+    lacking = {object_id for object_id in named if not writer.contains(object_id)}
+    return lacking.union(find_incomplete(workspace.store, named))
 
 
 def _clean_bytes(
@@ -105,18 +139,17 @@ def _clean_bytes(
     path: bytes,
     source: FileSource,
     workers: Workers,
-    recalled: bytes | None,
+    recalled: _Version | None,
     write: bool,
 ) -> bytes:
     previous = list(previous_manifests(workspace, path))
-    known = [stored.text for stored in previous]
-    if recalled is not None:
-        known.insert(0, recalled)
-    for text in dict.fromkeys(known):
-        manifest = expanded_or_none(workspace, parse(text, workspace.limits))
-        if manifest is not None and _is_file_of(manifest, source, workers, workspace):
+    known = [] if recalled is None else [recalled]
+    known += [_Version(stored.text, stored.manifest) for stored in previous]
+    for text, manifest in {version.text: version.manifest for version in known}.items():
+        whole = expanded_or_none(workspace, manifest)
+        if whole is not None and _is_file_of(whole, source, workers, workspace):
             if write:
-                _store_again(workspace, manifest, source, workers)
+                _store_again(workspace, manifest, whole, source, workers)
             return text
     with Progress("adding") as progress:
         shown = partial(progress.update, os.fsdecode(path))
@@ -139,13 +172,13 @@ def _is_file_of(manifest: Manifest, source: FileSource, workers: Workers, worksp
     )
 
 
-def _store_again(workspace: Workspace, manifest: Manifest, source: FileSource, workers: Workers) -> None:
+def _store_again(
+    workspace: Workspace, manifest: Manifest, whole: Manifest, source: FileSource, workers: Workers
+) -> None:
     """Store what an unchanged file has and the store lacks, e.g. in a clone that has not fetched it."""
-    missing = set(find_incomplete(workspace.store, object_ids(manifest)))
-    if not missing:
-        return
-    wanted = [one for one in placements(manifest, workspace.limits) if one.object_id in missing]
     with workspace.store.writer() as writer:
+        lacking = _find_lacking(workspace, objects_of(manifest, whole), writer)
+        wanted = [one for one in placements(whole, workspace.limits) if one.object_id in lacking]
         encoder = Encoder(workspace.store, workers)
         encoder.store_parts((_part_at(source, placement) for placement in wanted), writer)
         writer.finish()

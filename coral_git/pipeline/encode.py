@@ -1,14 +1,14 @@
 """Parts into encoded objects: hash, skip what is stored, choose base and codec, encode block by block.
 
-Blocks are encoded in parallel and collected in order, so that memory is bounded by a few blocks and
-one encoded part. The bytes that were hashed are the bytes that are encoded: a small part is kept
-between the two, a large one is hashed again while it is encoded.
+Blocks are encoded in parallel and collected in order, and a thread writes one object while the next one is
+encoded, so that memory is bounded by a few blocks and two encoded parts. The bytes that were hashed are the
+bytes that are encoded: a small part is kept between the two, a large one is hashed again while it is encoded.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -16,53 +16,18 @@ from blake3 import blake3
 from coral_git.codecs.base import Codec, EncodedObject
 from coral_git.codecs.choose import choose_codec, sample
 from coral_git.codecs.registry import codec_by_id
-from coral_git.errors import CoralError, IntegrityError, ObjectMissingError
-from coral_git.limits import KIB, MIB, Limits
+from coral_git.errors import CoralError, IntegrityError
+from coral_git.limits import MIB
 from coral_git.pipeline.closure import find_incomplete
+from coral_git.pipeline.delta_base import BaseOpener, DeltaBase
 from coral_git.pipeline.parallel import Workers
-from coral_git.store.location import Location
-from coral_git.store.objects import ObjectReader
+from coral_git.pipeline.part_source import HashedPart, PartSource, hash_part
 from coral_git.store.store import Store
 from coral_git.store.writer import PackWriter
-from coral_git.types import Buffer, ByteSource, Element, ObjectId
+from coral_git.types import Buffer, Element, ObjectId
 
-ReadRange = Callable[[int, int], bytes]
-"""Reads (start, length) of the raw bytes of a part."""
-
-_KEPT_BYTES = 8 * MIB
-_READ_BYTES = MIB
-_SMALL_CHAIN = 64 * KIB  # beside this the headers of small objects do not count
-_MARGIN_BYTES = MIB  # how far behind its own end a block may look into the base
-
-
-class PartSource(NamedTuple):
-    """The raw bytes of one part and what is known about them.
-
-    Attributes:
-        read: reads a range of the part.
-        length: bytes of the part.
-        element: how codecs see the bytes.
-        bases: objects the part may be a small change of, the best guess first.
-    """
-
-    read: ReadRange
-    length: int
-    element: Element
-    bases: tuple[ObjectId, ...] = ()
-
-
-class HashedPart(NamedTuple):
-    """A part and its id; ``data`` holds the raw bytes of a small one."""
-
-    source: PartSource
-    object_id: ObjectId
-    data: bytes | None
-
-    def read(self, start: int, length: int) -> bytes:
-        """A range of the raw bytes."""
-        if self.data is None:
-            return self.source.read(start, length)
-        return self.data[start : start + length]
+_KEPT_IN_ALL = 96 * MIB
+"""Three times as much is held at worst: parts that wait, and chosen parts with their bases."""
 
 
 class _Choice(NamedTuple):
@@ -70,8 +35,7 @@ class _Choice(NamedTuple):
 
     part: HashedPart
     codec: Codec
-    base: ObjectId | None
-    read_base: ReadRange | None
+    base: DeltaBase | None
     block_size: int
 
     @property
@@ -79,53 +43,17 @@ class _Choice(NamedTuple):
         return -(-self.part.source.length // self.block_size)
 
 
-def read_ranges(source: ByteSource, ranges: Sequence[tuple[int, int]]) -> ReadRange:
-    """A reader over the concatenation of byte ranges (offset, length) of a file."""
-    if len(ranges) == 1:
-        first = ranges[0][0]
-        return lambda start, length: source.read_at(first + start, length)
+class _Block(NamedTuple):
+    """An encoded block; ``payload`` is None where the base could not be read.
 
-    def read(start: int, length: int) -> bytes:
-        pieces = []
-        for offset, size in ranges:
-            if length <= 0:
-                break
-            if start < size:
-                take = min(size - start, length)
-                pieces.append(source.read_at(offset + start, take))
-                length -= take
-                start = 0
-            else:
-                start -= size
-        return b"".join(pieces)
-
-    return read
-
-
-def part_of_bytes(data: bytes, bases: tuple[ObjectId, ...] = ()) -> PartSource:
-    """A part that is in memory already."""
-    return PartSource(lambda start, length: data[start : start + length], len(data), Element.BYTES, bases)
-
-
-def hash_part(part: PartSource) -> HashedPart:
-    """The id of a part: BLAKE3-256 of its raw bytes.
-
-    Raises:
-        CoralError: the file ended before the part did.
+    ``raw`` and ``base`` are the bytes that are still to be compared with the ids, None where that was done.
     """
-    keep = part.length <= _KEPT_BYTES
-    hasher = blake3()
-    data = None
-    if keep:
-        data = part.read(0, part.length)
-        _check_length(data, part.length)
-        hasher.update(data)
-    else:
-        for start in range(0, part.length, _READ_BYTES):
-            piece = part.read(start, min(_READ_BYTES, part.length - start))
-            _check_length(piece, min(_READ_BYTES, part.length - start))
-            hasher.update(piece)
-    return HashedPart(part, ObjectId(hasher.digest()), data)
+
+    choice: _Choice
+    number: int
+    payload: list[Buffer] | None
+    raw: Buffer | None
+    base: Buffer | None
 
 
 class Encoder:
@@ -141,8 +69,8 @@ class Encoder:
         self._store = store
         self._store_all = store_all
         self._workers = workers
-        self._limits: Limits = store.limits
-        self._readers = _Readers(store)
+        self._kept_bytes = min(store.limits.kept_part_bytes, _KEPT_IN_ALL // workers.window)
+        self._bases = BaseOpener(store, self._kept_bytes)
 
     def store_parts(self, parts: Iterable[PartSource], writer: PackWriter) -> list[ObjectId]:
         """Store every part that the store lacks.
@@ -154,10 +82,12 @@ class Encoder:
             IntegrityError: an encoded block did not decode to the bytes it was made of.
         """
         ids: list[ObjectId] = []
-        choices = self._workers.map(self._choose, self._unknown(parts, writer, ids))
-        blocks = self._workers.map(self._encode_block, self._blocks(choices))
-        for choice in self._collect(blocks):
-            writer.add(choice)
+        unknown = self._unknown(parts, writer, ids)
+        choices = self._workers.map(self._choose, unknown)
+        blocks = self._workers.map(_encode_block, _blocks(choices))
+        with Workers(1) as writing:
+            for _ in writing.map(writer.add, self._collect(blocks)):
+                pass
         return ids
 
     def _unknown(
@@ -165,7 +95,7 @@ class Encoder:
     ) -> Iterator[HashedPart]:
         """Hash all parts, note their ids, let through those that must be stored."""
         seen: set[ObjectId] = set()
-        for part in self._workers.map(hash_part, parts):
+        for part in self._workers.map(partial(hash_part, kept_bytes=self._kept_bytes), parts):
             ids.append(part.object_id)
             if part.object_id in seen:
                 continue
@@ -180,128 +110,116 @@ class Encoder:
     def _choose(self, part: HashedPart) -> _Choice:
         """Base and codec of a part, by the size of an encoded sample."""
         element, length = part.source.element, part.source.length
-        base = self._usable_base(part)
-        read_base: ReadRange | None = None
-        faced = None
-        if base is not None:
-            try:
-                read_base = self._base_reader(base, length)
-                faced = sample(read_base, length, element)
-            except (CoralError, OSError):
-                base = None  # a damaged base must not keep its next version from being stored
+        try:
+            found = self._bases.find(part)
+            base = None if found is None else self._bases.open(found, part)
+            faced = None if base is None else sample(base.read, length, element)
+        except (CoralError, OSError):
+            base = faced = None  # a damaged base must not keep its next version from being stored
         codec = codec_by_id(choose_codec(element, sample(part.read, length, element), faced))
-        if not codec.needs_base:
-            base, read_base = None, None
-        block_size = codec.block_size(element, self._limits)
-        return _Choice(part, codec, base, read_base, block_size)
+        return self._choice(part, codec, base if codec.needs_base else None)
 
-    def _base_reader(self, base: ObjectId, length: int) -> ReadRange:
-        """Reads ranges of a base; a small one is decoded once, because the sample and the blocks want it."""
-        if length > _KEPT_BYTES:
-            return lambda start, size: bytes(self._readers.get(base).read(start, size))
-        data = bytes(self._store.reader(base).read(0, length + _MARGIN_BYTES))
-        return lambda start, size: data[start : start + size]
+    def _choice(self, part: HashedPart, codec: Codec, base: DeltaBase | None) -> _Choice:
+        return _Choice(part, codec, base, codec.block_size(part.source.element, self._store.limits))
 
-    def _usable_base(self, part: HashedPart) -> ObjectId | None:
-        """The first base that is here and alike; where its chain is at a limit, the full copy at its end."""
-        for base in part.source.bases:
-            if base == part.object_id or not self._store.has(base):
-                continue
-            try:
-                chain = self._store.chain(base)
-            except (IntegrityError, ObjectMissingError):
-                continue  # it lacks a base itself, after a fetch that was interrupted
-            if chain[0].element != part.source.element:
-                continue
-            return chain[-1].object_id if self._is_exhausted(chain) else base
-        return None
+    def _collect(self, blocks: Iterable[_Block]) -> Iterator[EncodedObject]:
+        """Put the blocks of each part together; one with a bad base is encoded again without it."""
+        assembly: _Assembly | None = None
+        for block in blocks:
+            if assembly is None:
+                assembly = _Assembly(block.choice)
+            assembly.add(block)
+            if block.number + 1 == block.choice.block_count:
+                yield assembly.finish() if assembly.has_good_base() else self._encode_alone(block.choice.part)
+                assembly = None
 
-    def _is_exhausted(self, chain: Sequence[Location]) -> bool:
-        """Whether nothing more may be built on the first entry of a chain."""
-        stored = sum(location.entry_length for location in chain)
-        limits = self._limits
-        if len(chain) > limits.chain_depth:
-            return True
-        allowed = chain[0].raw_length * limits.chain_percent // 100 + _SMALL_CHAIN
-        return len(chain) > 1 and stored > allowed
-
-    def _blocks(self, choices: Iterable[_Choice]) -> Iterator[tuple[_Choice, int]]:
-        for choice in choices:
-            for index in range(choice.block_count):
-                yield choice, index
-
-    def _encode_block(self, task: tuple[_Choice, int]) -> tuple[_Choice, int, bytes | None, list[Buffer]]:
-        """Encode one block, decode it again and compare."""
-        choice, index = task
-        start = index * choice.block_size
-        length = min(choice.block_size, choice.part.source.length - start)
-        raw = choice.part.read(start, length)
-        base: Buffer = b""
-        if choice.read_base is not None:
-            base = choice.read_base(*choice.codec.base_window(start, length))
-        element = choice.part.source.element
-        payload = choice.codec.encode_block(raw, base, element)
-        if not _same(choice.codec.decode_block(b"".join(payload), length, base, element), raw):
-            raise IntegrityError(
-                f"codec '{choice.codec.name}' does not decode to what it encoded "
-                f"(object {choice.part.object_id.hex()}, block {index})",
-                hint="nothing was stored; please report this with the file",
-            )
-        return choice, index, raw if choice.part.data is None else None, payload
-
-    def _collect(
-        self, blocks: Iterable[tuple[_Choice, int, bytes | None, list[Buffer]]]
-    ) -> Iterator[EncodedObject]:
-        """Put the blocks of each part together; large parts are hashed again on the way."""
-        payloads: list[list[Buffer]] = []
-        hasher = blake3()
-        for choice, index, raw, payload in blocks:
-            if index == 0:
-                payloads = []
-                hasher = blake3()
-            if raw is not None:
-                hasher.update(raw)
-            payloads.append(payload)
-            if index + 1 == choice.block_count:
-                if choice.part.data is None and hasher.digest() != choice.part.object_id:
-                    raise CoralError("the file changed while it was read", hint="add it again")
-                yield _encoded(choice, payloads)
+    def _encode_alone(self, part: HashedPart) -> EncodedObject:
+        element, length = part.source.element, part.source.length
+        codec = codec_by_id(choose_codec(element, sample(part.read, length, element), None))
+        choice = self._choice(part, codec, None)
+        assembly = _Assembly(choice)
+        for block in self._workers.map(_encode_block, _blocks((choice,))):
+            assembly.add(block)
+        return assembly.finish()
 
 
-def _encoded(choice: _Choice, payloads: list[list[Buffer]]) -> EncodedObject:
-    return EncodedObject(
-        object_id=choice.part.object_id,
-        raw_length=choice.part.source.length,
-        codec=choice.codec.codec_id,
-        element=choice.part.source.element,
-        base=choice.base,
-        base_element=Element.BYTES if choice.base is None else choice.part.source.element,
-        base_offset=0,
-        block_size=choice.block_size,
-        blocks=payloads,
-    )
+class _Assembly:
+    """The blocks of one part, as they come in; what is not verified yet is hashed on the way."""
+
+    def __init__(self, choice: _Choice) -> None:
+        self._choice = choice
+        self._payloads: list[list[Buffer]] = []
+        self._raw_digest = blake3()
+        self._base_digest = blake3()
+        self._is_readable = True
+
+    def add(self, block: _Block) -> None:
+        """Take the next block."""
+        if block.raw is not None:
+            self._raw_digest.update(block.raw)
+        if block.base is not None:
+            self._base_digest.update(block.base)
+        if block.payload is None:
+            self._is_readable = False
+        else:
+            self._payloads.append(block.payload)
+
+    def has_good_base(self) -> bool:
+        """Whether the base could be read and has the bytes that its id names; true without a base."""
+        base = self._choice.base
+        if base is None or base.is_verified:
+            return self._is_readable
+        return self._is_readable and self._base_digest.digest() == base.object_id
+
+    def finish(self) -> EncodedObject:
+        """The encoded object.
+
+        Raises:
+            CoralError: the part has other bytes now than when it was hashed.
+        """
+        choice = self._choice
+        part, base = choice.part, choice.base
+        if part.data is None and self._raw_digest.digest() != part.object_id:
+            raise CoralError("the file changed while it was read", hint="add it again")
+        return EncodedObject(
+            object_id=part.object_id,
+            raw_length=part.source.length,
+            codec=choice.codec.codec_id,
+            element=part.source.element,
+            base=None if base is None else base.object_id,
+            base_element=Element.BYTES if base is None else part.source.element,
+            base_offset=0,
+            block_size=choice.block_size,
+            blocks=self._payloads,
+        )
 
 
-def _same(decoded: Buffer, raw: bytes) -> bool:
-    """Whether the bytes are equal; views are compared byte by byte in Python, everything else at once."""
-    return (bytes(decoded) if isinstance(decoded, memoryview) else decoded) == raw
+def _blocks(choices: Iterable[_Choice]) -> Iterator[tuple[_Choice, int]]:
+    for choice in choices:
+        for number in range(choice.block_count):
+            yield choice, number
 
 
-def _check_length(piece: bytes, wanted: int) -> None:
-    if len(piece) != wanted:
-        raise CoralError("the file became shorter while it was read", hint="add it again")
-
-
-class _Readers(threading.local):
-    """The object reader last used by this thread: consecutive blocks have the same base."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._object_id: ObjectId | None = None
-        self._reader: ObjectReader | None = None
-
-    def get(self, object_id: ObjectId) -> ObjectReader:
-        if self._reader is None or self._object_id != object_id:
-            self._reader = self._store.reader(object_id)
-            self._object_id = object_id
-        return self._reader
+def _encode_block(task: tuple[_Choice, int]) -> _Block:
+    """Encode one block, decode it again and compare."""
+    choice, number = task
+    part, codec = choice.part, choice.codec
+    start = number * choice.block_size
+    length = min(choice.block_size, part.source.length - start)
+    raw = part.read(start, length)
+    unverified = raw if part.data is None else None
+    base: Buffer = b""
+    if choice.base is not None:
+        try:
+            base = choice.base.read(*codec.base_window(start, length))
+        except (CoralError, OSError):
+            return _Block(choice, number, None, unverified, None)
+    payload = codec.encode_block(raw, base, part.source.element)
+    if not codec.decodes_to(payload, raw, base, part.source.element):
+        raise IntegrityError(
+            f"codec '{codec.name}' does not decode to what it encoded "
+            f"(object {part.object_id.hex()}, block {number})",
+            hint="nothing was stored; please report this with the file",
+        )
+    checks_base = choice.base is not None and not choice.base.is_verified
+    return _Block(choice, number, payload, unverified, base if checks_base else None)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from coral_git import fsops
 from coral_git.errors import CoralError, FormatVersionError, IntegrityError, PolicyError, RemoteError
-from coral_git.manifest.model import Manifest, object_ids
+from coral_git.manifest.model import Manifest
 from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.inventory import Inventory
+from coral_git.pipeline.manifests import named_objects
 from coral_git.pipeline.messages import say, warn
 from coral_git.pipeline.progress import Progress, format_size
 from coral_git.pipeline.stores import remote_stores
@@ -18,6 +19,7 @@ from coral_git.remotes.base import PackDownload, RemoteStore
 from coral_git.types import ObjectId, PackId
 
 _BATCH_PACKS = 16
+_DAMAGE = (IntegrityError, FormatVersionError)
 
 
 def fetch_missing(
@@ -45,18 +47,9 @@ def fetch_missing(
     missing = fetch_objects(workspace, tables, asked, quiet=quiet) if tables else []
     wanted: list[ObjectId] = []
     for _, manifest in files:
-        wanted += named_objects(workspace, manifest, set(missing))
-    return missing + fetch_objects(workspace, wanted, asked, quiet=quiet)
-
-
-def named_objects(workspace: Workspace, manifest: Manifest, missing: set[ObjectId]) -> Iterable[ObjectId]:
-    """Every object of a file, through its tables where these are here."""
-    from coral_git.pipeline.decode import expanded
-
-    if any(table.object_id in missing for table in manifest.tables):
-        return object_ids(manifest)
-    tables = [table.object_id for table in manifest.tables]
-    return [*tables, *object_ids(expanded(manifest, workspace.store))]
+        wanted += [one for one in named_objects(workspace, manifest) if one not in missing]
+    still = fetch_objects(workspace, wanted, asked, quiet=quiet)
+    return list(dict.fromkeys(missing + still))
 
 
 def fetch_objects(
@@ -79,16 +72,17 @@ def fetch_objects(
 
     Raises:
         IntegrityError: a remote store has wrong bytes for an object, and no other one has the right ones.
+        FormatVersionError: a remote store has what only a newer version can read, and no other one has it.
         StorageFullError: there is no space left.
     """
     missing = find_incomplete(workspace.store, wanted)
     if not missing:
         return []
-    damage: IntegrityError | None = None
+    damage: CoralError | None = None
     for remote in remote_stores(workspace) if remotes is None else remotes:
         try:
             _fetch_from(workspace, Inventory(workspace, remote), missing, quiet)
-        except IntegrityError as error:
+        except _DAMAGE as error:
             damage = error
         except (RemoteError, PolicyError) as error:
             if not quiet:
@@ -114,34 +108,60 @@ def _fetch_from(workspace: Workspace, inventory: Inventory, missing: Sequence[Ob
     if not quiet:
         say(f"fetching {len(packs)} pack{'s' if len(packs) != 1 else ''} ({format_size(total)}) from {name}")
     done = 0
+    damage: CoralError | None = None
     with Progress("fetching", quiet=quiet) as progress:
         for start in range(0, len(packs), _BATCH_PACKS):
             batch = packs[start : start + _BATCH_PACKS]
             progress.update(name, done, total)
-            receive_packs(workspace, inventory.remote, batch)
+            try:
+                receive_packs(workspace, inventory.remote, batch)
+            except _DAMAGE as error:
+                damage = error
             done += sum(inventory.size_of(pack) for pack in batch)
+    if damage is not None:
+        raise damage
 
 
 def receive_packs(workspace: Workspace, remote: RemoteStore, packs: Sequence[PackId]) -> None:
     """Download packs into quarantine, check them completely and publish them.
 
     Raises:
-        IntegrityError: what came is not what its digests say; nothing of that pack was published.
+        IntegrityError: what came is not what its digests say; nothing of that pack was published, and all
+            others were.
         RemoteError: the download failed; packs that were complete before stay.
     """
     layout = workspace.store.layout
     downloads = [PackDownload(pack, layout.incoming_path("fetch")) for pack in packs]
     try:
         try:
-            remote.get_packs(downloads)
+            damage = _download(remote, downloads)
         except CoralError:
             _import(workspace, downloads)
             raise
         _import(workspace, downloads)
+        if damage is not None:
+            raise damage
     finally:
         for download in downloads:
             if os.path.exists(download.path):
                 fsops.remove(download.path)
+
+
+def _download(remote: RemoteStore, downloads: Sequence[PackDownload]) -> IntegrityError | None:
+    """Get packs; where one of them is damaged, the others one by one. Gives the error of a damaged one."""
+    try:
+        remote.get_packs(downloads)
+    except IntegrityError as error:
+        damage = error
+    else:
+        return None
+    for download in downloads:
+        if not os.path.exists(download.path):
+            try:
+                remote.get_packs([download])
+            except IntegrityError as error:
+                damage = error
+    return damage
 
 
 def _import(workspace: Workspace, downloads: Sequence[PackDownload]) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from coral_git.errors import CoralError
-from coral_git.manifest.model import Manifest
+from coral_git.manifest.model import Manifest, object_ids
 from coral_git.manifest.parse import is_manifest_start, parse
 from coral_git.pipeline.decode import expanded
 from coral_git.pipeline.workspace import Workspace
+from coral_git.types import ObjectId
 
 
 class StoredManifest(NamedTuple):
@@ -56,3 +57,15 @@ def expanded_or_none(workspace: Workspace, manifest: Manifest) -> Manifest | Non
         return expanded(manifest, workspace.store)
     except CoralError:
         return None
+
+
+def named_objects(workspace: Workspace, manifest: Manifest) -> tuple[ObjectId, ...]:
+    """Every object of a file: its tables, and what these name as far as they can be read."""
+    return objects_of(manifest, expanded_or_none(workspace, manifest))
+
+
+def objects_of(manifest: Manifest, whole: Manifest | None) -> tuple[ObjectId, ...]:
+    """Every object of a manifest and of its expanded form, each once, the tables first."""
+    tables = tuple(table.object_id for table in manifest.tables)
+    named = object_ids(manifest if whole is None else whole)
+    return tuple(dict.fromkeys(tables + named))

@@ -15,11 +15,12 @@ from coral_git import fsops
 from coral_git.errors import ObjectMissingError, RemoteError
 from coral_git.limits import MIB
 from coral_git.pipeline.closure import find_incomplete, stored_copies
-from coral_git.pipeline.encode import Encoder, PartSource
+from coral_git.pipeline.encode import Encoder
 from coral_git.pipeline.fetch import fetch_objects
 from coral_git.pipeline.history import NamedObjects
 from coral_git.pipeline.inventory import Inventory, keep_index
 from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.part_source import PartSource
 from coral_git.pipeline.stores import remote_stores
 from coral_git.pipeline.transfer_plan import Shipment, batches, plan_shipments
 from coral_git.pipeline.workspace import Workspace

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from coral_git.errors import UsageError
 from coral_git.git.command import Git
 from coral_git.git.revisions import TreeEntry
-from coral_git.manifest.model import Manifest, object_ids
-from coral_git.pipeline.manifests import StoredManifest, expanded_or_none
+from coral_git.manifest.model import Manifest
+from coral_git.pipeline.closure import find_incomplete
+from coral_git.pipeline.manifests import StoredManifest, named_objects
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.unfinished import indexed_files, is_unfinished, manifests_among, user_git
 
@@ -51,9 +52,8 @@ def list_weights(
 
 
 def missing_objects(workspace: Workspace, manifest: Manifest) -> int:
-    """How many objects of a file are not in the local store; a missing table counts as one."""
-    whole = expanded_or_none(workspace, manifest)
-    return len(workspace.store.find_missing(object_ids(manifest if whole is None else whole)))
+    """How many objects of a file the local store cannot give back; a missing table counts as one."""
+    return len(find_incomplete(workspace.store, named_objects(workspace, manifest)))
 
 
 def tree_entries(workspace: Workspace, revision: str, pathspecs: Sequence[str] = ()) -> list[TreeEntry]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coral_git.git.revisions import TreeEntry, has_commits
-from coral_git.manifest.model import Manifest, object_ids
-from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, read_manifest
+from coral_git.manifest.model import Manifest
+from coral_git.pipeline.closure import find_incomplete
+from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, objects_of, read_manifest
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.unfinished import indexed_files, is_unfinished, user_git
 from coral_git.types import ObjectId
@@ -107,8 +108,8 @@ def _file_status(
     state: str,
 ) -> FileStatus:
     whole = expanded_or_none(workspace, stored.manifest)
-    named = dict.fromkeys(object_ids(stored.manifest) + (object_ids(whole) if whole else ()))
-    missing = workspace.store.find_missing(named)
+    named = objects_of(stored.manifest, whole)
+    missing = find_incomplete(workspace.store, named)
     places = workspace.store.locations(named)
     return FileStatus(
         path=entry.path,

@@ -81,10 +81,10 @@ class PackWriter:
         """Whether the object was added in this session or is stored.
 
         A stored object counts only when its entry header is found intact on disk. Its pack is touched when
-        it is older than a day, so that gc knows that the object is wanted.
+        it is older than a day, so that gc knows that the object is wanted. Asking does not wait for an
+        object that is being written.
         """
-        with self._lock:
-            return object_id in self._written or self._is_stored(object_id)
+        return object_id in self._written or self._is_stored(object_id)
 
     def _is_stored(self, object_id: ObjectId) -> bool:
         for _ in range(2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import numpy as np
 import pytest
 
@@ -192,3 +194,31 @@ def test_a_base_that_lost_its_own_base_keeps_nothing_from_being_added(repo, mode
     (repo.path / "m.safetensors").unlink()
     repo.git("checkout", "--", "m.safetensors")
     assert repo.read("m.safetensors") == newest
+
+
+def test_adding_again_what_is_stored_tells_gc_that_it_is_wanted(
+    repo, model, safetensors, age, count_filters, assert_healthy
+):
+    repo.commit(m__safetensors=safetensors(model(0)))
+    (pack,) = (repo.common_dir() / "coral" / "objects" / "packs").glob("*.pack")
+    for trust in ("true", "false"):
+        age(pack, seconds=3 * 86_400)
+        old = pack.stat().st_mtime_ns
+        repo.git("rm", "--cached", "-q", "m.safetensors")
+        assert count_filters(repo, "-c", f"coral.trustStat={trust}", "add", "m.safetensors") == 1
+        assert pack.stat().st_mtime_ns > old
+    assert_healthy(repo)
+
+
+def test_a_rotten_record_of_the_stat_cache_is_no_answer(repo, model, safetensors, assert_healthy):
+    data = safetensors(model(0))
+    repo.commit(m__safetensors=data)
+    for text in (b"", b"garbage", repo.blob("HEAD:m.safetensors").replace(b"coral 1", b"coral 9")):
+        connection = sqlite3.connect(repo.common_dir() / "coral" / "cache.sqlite")
+        assert connection.execute("UPDATE stat SET manifest = ?", (text,)).rowcount == 1
+        connection.commit()
+        connection.close()
+        repo.git("rm", "--cached", "-q", "m.safetensors")
+        repo.git("add", "m.safetensors")
+        assert repo.blob(":m.safetensors") == repo.blob("HEAD:m.safetensors")
+    assert_healthy(repo)

@@ -116,3 +116,33 @@ def test_a_repository_of_its_own_for_weights(work, make_repo, model, safetensors
     work.git("push", "-q", "origin", "main")
     assert weights.git("for-each-ref", "refs/coral")
     assert "refs/coral" not in work.git("ls-remote", "origin")
+
+
+def test_a_damaged_pack_of_one_file_keeps_no_other_file_waiting(
+    work, tmp_path, at, model, safetensors, assert_healthy
+):
+    store = tmp_path / "nas"
+    work.coral("remote", "add", "nas", str(store))
+    bad = safetensors(model(1))
+    good = safetensors({"alone": model(2)["embed.weight"]})
+    work.commit(a__safetensors=bad)
+    work.git("push", "-q", "origin", "main")
+    (pack,) = (store / "packs").glob("*.pack")
+    work.commit(b__safetensors=good)
+    work.git("push", "-q", "origin", "main")
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.chmod(0o644)
+    pack.write_bytes(data)
+    subprocess.run(
+        ["git", "clone", "-q", tmp_path / "bare.git", tmp_path / "c"], check=True, capture_output=True
+    )
+    clone = at(tmp_path / "c")
+    clone.coral("remote", "add", "nas", str(store))
+    done = clone.run("coral", "checkout", code=1)
+    assert f"the pack {pack.stem}".encode() in done.stderr
+    assert b"'a.safetensors' was not written" in done.stderr
+    assert b"'b.safetensors'" not in done.stderr
+    assert clone.read("b.safetensors") == good
+    assert clone.read("a.safetensors") == clone.blob("HEAD:a.safetensors")
+    assert_healthy(clone, missing=True)

@@ -12,11 +12,12 @@ import pytest
 from coral_git.errors import ObjectMissingError, RemoteError
 from coral_git.git.revisions import Blob
 from coral_git.pipeline import inventory as inventories
-from coral_git.pipeline.encode import Encoder, part_of_bytes
+from coral_git.pipeline.encode import Encoder
 from coral_git.pipeline.fetch import fetch_objects
 from coral_git.pipeline.history import Place
 from coral_git.pipeline.inventory import Inventory
 from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.part_source import part_of_bytes
 from coral_git.pipeline.push import push_objects
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import PackUpload
