@@ -88,6 +88,24 @@ def write_at(fd: int, data: Buffer, offset: int, path: str = "") -> None:
         view = view[written:]
 
 
+def reserve(fd: int, length: int, path: str = "") -> None:
+    """Have the file system set aside the room of a file that is about to be written, where it can.
+
+    A full disk is known before the first byte then. And ext4 need not find the room in the middle of the
+    rename over an older file, which otherwise waits for most of the data to be written.
+
+    Raises:
+        OSError: there is not enough room.
+    """
+    fault_point("reserve", path)
+    if length and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, length)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+
+
 def sync_file(fd: int, path: str = "") -> None:
     """``fsync``; a file system that cannot do it is tolerated, a failed one is fatal and never retried."""
     fault_point("fsync", path)

@@ -93,19 +93,25 @@ class WorkTreeFile:
 
         Returns:
             The stat data of the file in its place, ready for ``patch_index``; None when the target is not
-            what was expected. Either way the writer is closed.
+            what was expected, or somebody writes to the new file already. Either way the writer is closed.
 
         Raises:
             CoralError: the file system refused; the target is untouched.
         """
         try:
+            judged = self._identity()
             if not self._target_is(expected):
                 return None
             modified = time.time_ns() - BACKDATING_NS
             fsops.fault_point("utime", self._shown)
             os.utime(self.fd, ns=(modified, modified))
-            self._move(modified)
-            return os.fstat(self.fd)
+            if self._identity() != judged:
+                return None
+            written = self._move(modified)
+            placed = os.fstat(self.fd)
+            if (placed.st_size, placed.st_mtime_ns) != (written.st_size, written.st_mtime_ns):
+                return None  # somebody has written to it since, and git must look at it
+            return placed
         except OSError as error:
             raise from_os_error(error, f"write '{self._shown}'") from error
         finally:
@@ -151,6 +157,14 @@ class WorkTreeFile:
             return None
         return status.st_mode & 0o777 if stat.S_ISREG(status.st_mode) else None
 
+    def _identity(self) -> tuple[int, ...] | None:
+        """The numbers that change when the target is written to or replaced; None when it is missing."""
+        try:
+            status = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
     def _target_is(self, expected: Expected) -> bool:
         fd = self._open_target()
         try:
@@ -174,21 +188,27 @@ class WorkTreeFile:
         os.close(fd)
         return None
 
-    def _move(self, modified: int) -> None:
-        """Rename over the target; where that turns out to be another mount, copy beside it first."""
+    def _move(self, modified: int) -> os.stat_result:
+        """Rename over the target; where that turns out to be another mount, copy beside it first.
+
+        Returns:
+            The stat data of the file just before it took its place.
+        """
         try:
-            self._rename()
+            return self._rename()
         except OSError as error:
             if error.errno != errno.EXDEV or self._home == self._folder:
                 raise
             self._copy_beside()
             os.utime(self.fd, ns=(modified, modified))
-            self._rename()
+            return self._rename()
 
-    def _rename(self) -> None:
+    def _rename(self) -> os.stat_result:
         fsops.fault_point("rename", self._shown)
+        status = os.fstat(self.fd)
         os.rename(self._temporary, self._name, src_dir_fd=self._home, dst_dir_fd=self._folder)
         self._temporary = ""
+        return status
 
     def _copy_beside(self) -> None:
         """Continue with a copy of the temporary file in the folder of the target."""

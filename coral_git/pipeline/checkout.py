@@ -10,13 +10,16 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from coral_git import fsops
 from coral_git.errors import CoralError, ObjectMissingError, from_os_error
 from coral_git.git.index import patch_index
 from coral_git.git.objects import blob_oid
 from coral_git.git.worktree import Expected, WorkTreeFile, require_space
-from coral_git.manifest.model import Manifest
+from coral_git.manifest.model import Manifest, object_ids
 from coral_git.pipeline import statcache
+from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.decode import expanded, write_file
+from coral_git.pipeline.manifests import named_objects
 from coral_git.pipeline.messages import missing_message, warn
 from coral_git.pipeline.missing import bring_objects
 from coral_git.pipeline.parallel import Workers
@@ -74,7 +77,7 @@ def write_pending(
     outcome = Outcome()
     order = [file for file in files if _is_readable(workspace, file, outcome)]
     order.sort(key=lambda file: -file.manifest.size)
-    missing = set(bring_objects(workspace, [(file.path, file.manifest) for file in order]))
+    missing = _fetch(workspace, order)
     settled: dict[bytes, tuple[bytes, os.stat_result]] = {}
     total = sum(file.manifest.size for file in order)
     done = 0
@@ -99,7 +102,22 @@ def _is_readable(workspace: Workspace, file: Pending, outcome: Outcome) -> bool:
     except CoralError as error:
         outcome.failed[file.path] = error
         return False
+    except OSError as error:
+        outcome.failed[file.path] = from_os_error(error, "read its table")
+        return False
     return True
+
+
+def _fetch(workspace: Workspace, files: Sequence[Pending]) -> set[ObjectId]:
+    """Bring what is missing, and say what cannot be had; an error is told and keeps no other file waiting."""
+    try:
+        return set(bring_objects(workspace, [(file.path, file.manifest) for file in files]))
+    except CoralError as error:
+        warn(error.message, error.hint)
+    except OSError as error:
+        warn(from_os_error(error, "fetch what is missing").message)
+    named = (named_objects(workspace, file.manifest) for file in files)
+    return set(find_incomplete(workspace.store, (one for objects in named for one in objects)))
 
 
 def _write_one(
@@ -133,22 +151,17 @@ def _write(
     root = workspace.paths.work_tree
     assert root is not None
     manifest = expanded(file.manifest, workspace.store)
-    lacking = _lacking(manifest, missing)
+    lacking = [one for one in object_ids(manifest) if one in missing] if missing else []
     if lacking:
         raise missing_message(file.path, manifest, lacking)
     require_space(root, manifest.size)
     git_dir = workspace.paths.git_dir
     with WorkTreeFile(root, file.path, git_dir=git_dir, executable=file.executable) as target:
+        fsops.reserve(target.fd, manifest.size, os.fsdecode(file.path))
         write_file(manifest, workspace.store, target.fd, workers, os.fsdecode(file.path))
         if workspace.settings.verify_full:
             verify_digest(target.fd, manifest)
         return target.commit(file.text if file.expected is None else file.expected)
-
-
-def _lacking(manifest: Manifest, missing: set[ObjectId]) -> Sequence[ObjectId]:
-    from coral_git.manifest.model import object_ids
-
-    return [one for one in object_ids(manifest) if one in missing] if missing else ()
 
 
 def tell_git(workspace: Workspace, settled: Mapping[bytes, tuple[bytes, os.stat_result]]) -> None:

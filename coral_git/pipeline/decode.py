@@ -1,13 +1,14 @@
 """A manifest back into the bytes of its file: into an open file, or as a stream.
 
 Every object is checked against its BLAKE3 id. Into a file, objects are written by several threads at
-once; as a stream, blocks are decoded ahead and come in file order. Memory is a few blocks per thread.
+once; as a stream, spans are decoded ahead and come in file order. Memory is a few blocks per thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -38,22 +39,25 @@ def expanded(manifest: Manifest, store: Store) -> Manifest:
 def write_file(manifest: Manifest, store: Store, fd: int, workers: Workers, path: str = "") -> None:
     """Write the bytes of an expanded manifest into an open, empty file.
 
+    A thread decodes, checks and writes one object from start to end, while its blocks are in the cache of
+    the processor; the longest objects come first.
+
     Raises:
         IntegrityError: an object does not have the bytes that its id names; the message names the tensor.
         ObjectMissingError: an object is not in the store.
     """
-    read = _SpanReader(manifest, store)
 
-    def write(span: _Span) -> tuple[_Span, Buffer]:
-        data = read(span)
-        for offset, piece in _scatter(span.placement.ranges, span.start, data):
-            fsops.write_at(fd, piece, offset, path)
-        return span, data
+    def write(placement: Placement) -> None:
+        position = 0
+        with _naming(manifest, placement.object_id, store.limits):
+            for block in _open(store, placement).verified_blocks():
+                for offset, piece in _scatter(placement.ranges, position, block):
+                    fsops.write_at(fd, piece, offset, path)
+                position += len(block)
 
     order = sorted(placements(manifest, store.limits), key=lambda placement: -placement.length)
-    check = _Check(manifest, store.limits)
-    for span, data in workers.map(write, _spans(order, _step(store.limits))):
-        check.add(span, data)
+    for _ in workers.map(write, order):
+        pass
 
 
 def stream_file(manifest: Manifest, store: Store, workers: Workers) -> Iterator[Buffer]:
@@ -69,11 +73,10 @@ def stream_file(manifest: Manifest, store: Store, workers: Workers) -> Iterator[
     for placement in placements(manifest, store.limits):
         if len(placement.ranges) == 1:
             spans += [
-                (placement.ranges[0][0] + span.start, span)
-                for span in _spans([placement], _step(store.limits))
+                (placement.ranges[0][0] + span.start, span) for span in _spans(placement, _step(store.limits))
             ]
         else:  # pieces between the tensors: checked as a whole here, read piece by piece below
-            for span in _spans([placement], placement.length):
+            for span in _spans(placement, placement.length):
                 check.add(span, read(span))
             spans += _pieces(placement)
     spans.sort(key=lambda item: item[0])
@@ -96,11 +99,10 @@ def _step(limits: Limits) -> int:
     return limits.block_elements * 4
 
 
-def _spans(order: Iterable[Placement], step: int) -> Iterator[_Span]:
-    """Objects one after the other, cut into spans."""
-    for placement in order:
-        for start in range(0, placement.length, step):
-            yield _Span(placement, start, min(step, placement.length - start))
+def _spans(placement: Placement, step: int) -> Iterator[_Span]:
+    """An object cut into spans."""
+    for start in range(0, placement.length, step):
+        yield _Span(placement, start, min(step, placement.length - start))
 
 
 def _pieces(placement: Placement) -> Iterator[tuple[int, _Span]]:
@@ -142,14 +144,8 @@ class _SpanReader(threading.local):
         self._readers: dict[ObjectId, ObjectReader] = {}
 
     def __call__(self, span: _Span) -> Buffer:
-        object_id = span.placement.object_id
-        try:
-            data = self._reader(span.placement).read(span.start, span.length)
-            if len(data) != span.length:
-                raise IntegrityError(f"object {object_id.hex()} is shorter than its manifest says")
-        except (IntegrityError, ObjectMissingError) as error:
-            raise named(error, self._manifest, object_id, self._store.limits) from error
-        return data
+        with _naming(self._manifest, span.placement.object_id, self._store.limits):
+            return self._reader(span.placement).read(span.start, span.length)
 
     def _reader(self, placement: Placement) -> ObjectReader:
         reader = self._readers.pop(placement.object_id, None)
@@ -159,6 +155,14 @@ class _SpanReader(threading.local):
                 del self._readers[next(iter(self._readers))]
         self._readers[placement.object_id] = reader
         return reader
+
+
+@contextlib.contextmanager
+def _naming(manifest: Manifest, object_id: ObjectId, limits: Limits) -> Iterator[None]:
+    try:
+        yield
+    except (IntegrityError, ObjectMissingError) as error:
+        raise named(error, manifest, object_id, limits) from error
 
 
 def named(

@@ -110,12 +110,22 @@ class Workers:
 
     def _start(self, function: Callable[[A], R], argument: A) -> _Task[A, R]:
         task = _Task(function, argument)
-        self._queue.put(task)
         if len(self._threads) < self._count:
-            thread = threading.Thread(target=self._work, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._add_thread()
+        if self._threads:
+            self._queue.put(task)
+        else:
+            task.run()
         return task
+
+    def _add_thread(self) -> None:
+        thread = threading.Thread(target=self._work, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system allows no more: those that are there, or the caller, do the work
+            self._count = max(1, len(self._threads))
+            return
+        self._threads.append(thread)
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:

@@ -256,3 +256,24 @@ def test_old_temporary_files_are_swept(root):
     os.utime(folder / "old", (1, 1))
     assert sweep_temporaries(str(root / ".git")) == 1
     assert os.listdir(folder) == ["new"]
+
+
+def test_a_target_written_to_while_it_is_judged_is_kept(root):
+    (root / "a.st").write_bytes(b"manifest")
+
+    def judge(fd: int | None) -> bool:
+        (root / "a.st").write_bytes(b"somebody's")
+        return True
+
+    assert write(root, b"a.st", b"weights", judge) is None
+    assert (root / "a.st").read_bytes() == b"somebody's"
+    assert leftovers(root) == []
+
+
+def test_a_target_that_appears_while_its_absence_is_judged_is_kept(root):
+    def judge(fd: int | None) -> bool:
+        (root / "a.st").write_bytes(b"somebody's")
+        return fd is None
+
+    assert write(root, b"a.st", b"weights", judge) is None
+    assert (root / "a.st").read_bytes() == b"somebody's"

@@ -40,6 +40,16 @@ def test_arguments_are_drawn_only_a_window_ahead():
     assert len(drawn) <= workers.window
 
 
+def test_the_caller_does_the_work_where_no_thread_can_be_started(monkeypatch):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with Workers(3) as workers:
+        assert list(workers.map(str, range(20))) == [str(number) for number in range(20)]
+        assert workers.submit(len, "abc")() == 3
+
+
 def test_an_error_comes_where_its_result_would_have_come():
     done = []
 
