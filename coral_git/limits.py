@@ -21,7 +21,8 @@ class Limits(NamedTuple):
         kept_part_bytes: a part up to this length is read once when it is added, a longer one twice.
         pack_target: a pack is closed when it has reached this size.
         pack_max: no pack is ever larger.
-        chain_depth: deltas between an object and its full copy, at most, when writing.
+        chain_depth: deltas between an object and its full copy, at most, when writing. Restoring a delta
+            costs about as much per raw byte however little it stores, so this bounds the time of a checkout.
         chain_percent: stored bytes of an object and its bases, in percent of its raw bytes; an object whose
             chain takes more is not built on, so that restoring costs little more than reading a file twice.
         chain_depth_read: the same when reading; a longer chain is refused.
@@ -43,7 +44,7 @@ class Limits(NamedTuple):
     kept_part_bytes: int = 8 * MIB
     pack_target: int = 48 * MIB
     pack_max: int = 96 * MIB
-    chain_depth: int = 8
+    chain_depth: int = 4
     chain_percent: int = 160
     chain_depth_read: int = 64
     manifest_bytes: int = 64 * MIB

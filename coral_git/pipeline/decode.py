@@ -39,25 +39,18 @@ def expanded(manifest: Manifest, store: Store) -> Manifest:
 def write_file(manifest: Manifest, store: Store, fd: int, workers: Workers, path: str = "") -> None:
     """Write the bytes of an expanded manifest into an open, empty file.
 
-    A thread decodes, checks and writes one object from start to end, while its blocks are in the cache of
-    the processor; the longest objects come first.
+    A thread decodes, checks and writes a short object from start to end, while its blocks are in the cache of
+    the processor. Long ones come first, and the threads share each.
 
     Raises:
         IntegrityError: an object does not have the bytes that its id names; the message names the tensor.
         ObjectMissingError: an object is not in the store.
     """
-
-    def write(placement: Placement) -> None:
-        position = 0
-        with _naming(manifest, placement.object_id, store.limits):
-            for block in _open(store, placement).verified_blocks():
-                for offset, piece in _scatter(placement.ranges, position, block):
-                    fsops.write_at(fd, piece, offset, path)
-                position += len(block)
-
-    order = sorted(placements(manifest, store.limits), key=lambda placement: -placement.length)
-    for _ in workers.map(write, order):
-        pass
+    write = _FileWriter(manifest, store, fd, path)
+    check = _Check(manifest, store.limits)
+    for written in workers.map(write, _tasks(manifest, store.limits)):
+        if written is not None:
+            check.add(*written)
 
 
 def stream_file(manifest: Manifest, store: Store, workers: Workers) -> Iterator[Buffer]:
@@ -92,6 +85,43 @@ class _Span(NamedTuple):
     placement: Placement
     start: int
     length: int
+
+
+def _tasks(manifest: Manifest, limits: Limits) -> Iterator[Placement | _Span]:
+    """The objects of a file, the longest first and cut into spans, the short ones whole."""
+    for placement in sorted(placements(manifest, limits), key=lambda placement: -placement.length):
+        if placement.length > limits.kept_part_bytes:
+            yield from _spans(placement, _step(limits))
+        else:
+            yield placement
+
+
+class _FileWriter:
+    """Decodes objects and spans of objects and writes them where they belong."""
+
+    def __init__(self, manifest: Manifest, store: Store, fd: int, path: str) -> None:
+        self._manifest = manifest
+        self._store = store
+        self._read = _SpanReader(manifest, store)
+        self._fd = fd
+        self._path = path
+
+    def __call__(self, task: Placement | _Span) -> tuple[_Span, Buffer] | None:
+        """Write an object or a span; the bytes of a span are given back to be checked."""
+        if isinstance(task, _Span):
+            data = self._read(task)
+            self._put(task.placement, task.start, data)
+            return task, data
+        with _naming(self._manifest, task.object_id, self._store.limits):
+            position = 0
+            for block in _open(self._store, task).verified_blocks():
+                self._put(task, position, block)
+                position += len(block)
+        return None
+
+    def _put(self, placement: Placement, position: int, data: Buffer) -> None:
+        for offset, piece in _scatter(placement.ranges, position, data):
+            fsops.write_at(self._fd, piece, offset, self._path)
 
 
 def _step(limits: Limits) -> int:

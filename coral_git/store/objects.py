@@ -28,6 +28,12 @@ _HEAD_LENGTH = 16 << 10
 
 _FSCK = "run 'git coral fsck'"
 
+# What a reader keeps of the blocks that it has decoded. A delta asks its base for one window after another.
+# Where windows overlap, keeping the whole last one decodes every block of a chain once; less would be
+# exponential in its depth. Where they do not, keeping nothing lets the next level decode into memory that is
+# in the cache of the processor.
+_LAST_BLOCK, _WINDOW, _NOTHING = range(3)
+
 
 class DamagedEntry(IntegrityError):
     """The header or block table at a location is not what it should be.
@@ -115,7 +121,6 @@ class ObjectReader:
     Args:
         entry: the entry of the object.
         base: a reader of its base, for a delta.
-        is_base: whether a delta reads it, window by window.
 
     Attributes:
         object_id: BLAKE3-256 of the raw bytes.
@@ -126,11 +131,11 @@ class ObjectReader:
     """
 
     __slots__ = (
-        "_base", "_codec", "_decoded", "_entry", "_is_base", "block_count", "block_size", "element",
+        "_base", "_codec", "_decoded", "_entry", "_kept", "block_count", "block_size", "element",
         "object_id", "raw_length",
     )  # fmt: skip
 
-    def __init__(self, entry: Entry, base: ObjectReader | None, *, is_base: bool = False) -> None:
+    def __init__(self, entry: Entry, base: ObjectReader | None) -> None:
         header = entry.header
         self.object_id = header.object_id
         self.raw_length = header.raw_length
@@ -139,11 +144,19 @@ class ObjectReader:
         self.element: Element = header.element
         self._entry = entry
         self._base = base
-        self._is_base = is_base
+        self._kept = _LAST_BLOCK
         self._decoded: dict[int, Buffer] = {}
         self._codec: Codec = codec_by_id(header.codec)
         if self._codec.needs_base and base is None:
             raise entry.damaged(f"its codec '{self._codec.name}' needs a base")
+        if base is not None:
+            base._kept = _NOTHING if self._wants_whole_blocks(base) else _WINDOW
+
+    def _wants_whole_blocks(self, base: ObjectReader) -> bool:
+        """Whether each block wants just one block of the base, and no other block wants that."""
+        size = self.block_size
+        window = base_window(self._codec, self._entry.header.base_offset, size, size)
+        return base.block_size == size and window == (size, size)
 
     def block(self, number: int) -> Buffer:
         """The raw bytes of a block; read-only for the caller.
@@ -193,8 +206,6 @@ class ObjectReader:
         if start >= end:
             return b""
         first, last = start // self.block_size, (end - 1) // self.block_size
-        # A delta asks its base for one window after another, each overlapping the one before. Keeping the
-        # whole last window decodes every block of a chain once; less would be exponential in its depth.
         self._keep_only(first, last)
         parts = []
         for number in range(first, last + 1):
@@ -203,8 +214,10 @@ class ObjectReader:
             if start > offset or end < offset + len(data):
                 data = memoryview(data)[max(0, start - offset) : end - offset]
             parts.append(data)
-        if not self._is_base:
+        if self._kept == _LAST_BLOCK:
             self._keep_only(last, last)
+        elif self._kept == _NOTHING:
+            self._decoded.clear()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def verified_blocks(self) -> Iterator[Buffer]:
@@ -256,7 +269,7 @@ def open_chain(
     for step in range(len(chain) - 1, -1, -1):
         location = chain[step]
         entry = Entry(open_pack(location.pack), location, limits)
-        reader = ObjectReader(entry, reader, is_base=step > 0)
+        reader = ObjectReader(entry, reader)
     if reader is None:
         raise ValueError("an empty chain")
     return reader
