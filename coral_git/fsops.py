@@ -44,6 +44,19 @@ def unique_name(prefix: str) -> str:
     return f"{prefix}-{os.getpid()}-{_serial}-{os.urandom(4).hex()}"
 
 
+def process_is_alive(process: int) -> bool:
+    """Whether a process of this host runs, so that what bears its id is in use; when in doubt, it does."""
+    if os.name != "posix":
+        return True  # cannot be asked there without harm
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's, and alive
+        return True
+    return True
+
+
 def make_directory(path: str) -> None:
     """Create a directory and its missing parents; an existing one is fine."""
     if not os.path.isdir(path):

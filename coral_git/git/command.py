@@ -10,7 +10,7 @@ import contextlib
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import IO
 
@@ -52,7 +52,9 @@ _PATHSPEC_VARIABLES = frozenset(
 
 _MESSAGE_LINES = 6
 _STDERR_BYTES = 1 << 16
-_TAKE_A_VALUE = frozenset({"-c", "-C", "--git-dir", "--work-tree", "--namespace", "--config-env"})
+_TAKE_A_VALUE = frozenset(
+    {"-c", "-C", "--git-dir", "--work-tree", "--namespace", "--exec-path", "--config-env"}
+)
 
 Process = subprocess.Popen[bytes]
 """A git that runs beside us."""
@@ -235,16 +237,21 @@ def failure(args: tuple[str, ...], status: int, stderr: bytes) -> GitError:
     said = "\n".join(
         "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line) for line in lines
     )
-    what = f"git {_subcommand(args)} failed ({status})"
+    subcommand = next(plain_words(args), "")  # alone: values of options may hold what must not be shown
+    what = f"git {subcommand} failed ({status})"
     return GitError(f"{what}: {said}" if said else what)
 
 
-def _subcommand(args: tuple[str, ...]) -> str:
-    """The subcommand alone: values of options may hold what must not be shown."""
+def plain_words(args: Iterable[str], take_a_value: Container[str] = _TAKE_A_VALUE) -> Iterator[str]:
+    """The arguments that are neither options nor values of options; after ``git``, the subcommand first.
+
+    Args:
+        args: the arguments.
+        take_a_value: options whose value is the argument after them; by default git's own.
+    """
     words = iter(args)
     for word in words:
-        if word in _TAKE_A_VALUE:
+        if word in take_a_value:
             next(words, None)
         elif not word.startswith("-"):
-            return word
-    return ""
+            yield word

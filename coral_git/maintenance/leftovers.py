@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 
+from coral_git import fsops
 from coral_git.git.worktree import sweep_temporaries
 from coral_git.maintenance.plan import is_older
 from coral_git.maintenance.trash import delete_file, remove_orphaned_indexes
@@ -64,7 +65,7 @@ def _leftovers(workspace: Workspace, now: float, grace: int) -> list[os.DirEntry
         is_cache = os.path.basename(folder) == _REMOTE_INDEXES
         for entry in _entries(folder):
             owned = _OWNED.search(entry.name)
-            if not (owned or is_cache) or (owned and _is_alive(int(owned[1]))):
+            if not (owned or is_cache) or (owned and fsops.process_is_alive(int(owned[1]))):
                 continue
             if is_older(entry.stat(follow_symlinks=False).st_mtime, now, grace):
                 found.append(entry)
@@ -83,15 +84,3 @@ def _tree_size(path: str) -> int:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(folder, name)).st_size
     return total
-
-
-def _is_alive(process: int) -> bool:
-    if os.name != "posix":
-        return True  # cannot be asked there without harm
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

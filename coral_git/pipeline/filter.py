@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from coral_git.git.command import plain_words
 from coral_git.git.filter_protocol import Request
 from coral_git.manifest.model import Manifest
 from coral_git.pipeline.messages import missing_message, say, show_path, warn
@@ -122,13 +123,6 @@ def _asked_by_comparison() -> bool:
 
 def subcommand(arguments: list[str]) -> str:
     """The subcommand in a git command line: the first word that is no option of git's own."""
-    takes_value = {"-c", "-C", "--git-dir", "--work-tree", "--namespace", "--exec-path", "--config-env"}
     if not arguments or os.path.basename(arguments[0]) not in ("git", "git.exe"):
         return ""
-    words = iter(arguments[1:])
-    for word in words:
-        if word in takes_value:
-            next(words, None)
-        elif not word.startswith("-"):
-            return word
-    return ""
+    return next(plain_words(arguments[1:]), "")

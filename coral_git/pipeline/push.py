@@ -146,13 +146,8 @@ def _sweep(store_root: str) -> None:
         names = [entry.name for entry in entries if entry.name.startswith(f"{_FOLDER}-")]
     for name in names:
         owner = name.split("-")[1]
-        if os.name == "posix" and owner.isdecimal() and int(owner) != os.getpid():
-            try:
-                os.kill(int(owner), 0)
-            except ProcessLookupError:
-                remove_tree(os.path.join(store_root, name))
-            except (OSError, OverflowError):  # somebody else's, and alive
-                continue
+        if owner.isdecimal() and not fsops.process_is_alive(int(owner)):
+            remove_tree(os.path.join(store_root, name))
 
 
 def _export(workspace: Workspace, outgoing: Store, batch: Sequence[Shipment]) -> list[PackId]:

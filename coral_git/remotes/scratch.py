@@ -145,9 +145,9 @@ def sweep(store_root: str) -> None:
     oldest = time.time() - _FOREIGN_SECONDS
     with os.scandir(store_root) as entries:
         for entry in entries:
-            if entry.name.startswith(mine) and os.name == "posix":
+            if entry.name.startswith(mine):
                 owner = entry.name[len(mine) :].partition("-")[0]
-                if owner.isdecimal() and not _is_alive(int(owner)):
+                if owner.isdecimal() and not fsops.process_is_alive(int(owner)):
                     remove_tree(entry.path)
             elif entry.name.startswith(f"{_PREFIX}-"):
                 with contextlib.suppress(OSError):
@@ -200,13 +200,3 @@ def quote(value: str) -> str:
 
 def _host() -> str:
     return hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8] if hasattr(os, "uname") else "here"
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

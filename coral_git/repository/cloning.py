@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from coral_git.errors import UsageError
 from coral_git.git import drivers
-from coral_git.git.command import Git, clean_environment
+from coral_git.git.command import Git, clean_environment, plain_words
 from coral_git.pipeline.setup import set_up
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.installing import hook_lines
@@ -35,7 +35,7 @@ def clone(arguments: Sequence[str]) -> Iterator[str]:
         CloneFailed: git failed, and has said why.
         ObjectMissingError: a file stays a manifest; the clone is there.
     """
-    words = _words(arguments)
+    words = list(plain_words(arguments, _TAKE_A_VALUE))
     if not words:
         raise UsageError("no repository to clone", hint="git coral clone URL [DIRECTORY]")
     directory = words[1] if len(words) > 1 else guess_directory(words[0])
@@ -91,15 +91,3 @@ def _as_options(program: str) -> list[str]:
     for key, value in drivers.settings(program).items():
         options += ["-c", f"{key}={value}"]
     return options
-
-
-def _words(arguments: Sequence[str]) -> list[str]:
-    """The arguments that are neither options nor their values: the URL and the directory."""
-    found = []
-    rest = iter(arguments)
-    for word in rest:
-        if word in _TAKE_A_VALUE:
-            next(rest, None)
-        elif not word.startswith("-"):
-            found.append(word)
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from coral_git.git.command import plain_words
 from coral_git.pipeline.stores import FETCH_FROM, is_known_remote
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.unfinished import finish_files
@@ -27,7 +28,7 @@ def pull(workspace: Workspace, arguments: Sequence[str]) -> int:
     Raises:
         ObjectMissingError: a file stays a manifest.
     """
-    location = _first_word(arguments)
+    location = next(plain_words(arguments, _TAKE_A_VALUE), "")
     if location and not is_known_remote(workspace, location):
         os.environ[FETCH_FROM] = os.path.abspath(location) if os.path.exists(location) else location
     code = workspace.git.call("pull", *arguments)
@@ -49,13 +50,3 @@ def finish(workspace: Workspace) -> int:
     for error in outcome.failed.values():
         raise error
     return len(outcome.written)
-
-
-def _first_word(arguments: Sequence[str]) -> str:
-    words = iter(arguments)
-    for word in words:
-        if word in _TAKE_A_VALUE:
-            next(words, None)
-        elif not word.startswith("-"):
-            return word
-    return ""
