@@ -192,6 +192,8 @@ def checkouts(bench: Bench, folder: Path, tools: list[str], models: list[Path]) 
             step = {0: "checkout, first version", 8: "checkout, ninth version"}.get(
                 number, "checkout, versions between"
             )
+            bench.measure("cp", tool, folder, "cp", str(repository / MODEL), str(repository / "copy"))
+            (repository / "copy").unlink()
             (repository / MODEL).unlink()
             bench.measure(
                 step, tool, repository, "git", "checkout", f"main~{len(models) - number}", "--", MODEL
@@ -214,8 +216,8 @@ def direct(bench: Bench, folder: Path, models: list[Path], sizes: dict[str, dict
     sizes["200 steps, straight against the base"]["coral"] = store_bytes("coral", repository) - before
 
 
-def large(bench: Bench, folder: Path) -> None:
-    """A file of 1 GB: time and memory of add and checkout."""
+def large(bench: Bench, folder: Path, tools: list[str], rounds: int) -> None:
+    """A file of 1 GB: time and memory of add and checkout, beside a plain copy of the file."""
     import numpy as np
     from safetensors.numpy import save_file
 
@@ -225,15 +227,18 @@ def large(bench: Bench, folder: Path) -> None:
     }
     source = folder / "large.safetensors"
     save_file(tensors, source)
-    repository = folder / "large"
-    set_up(bench, "coral", repository)
-    shutil.copyfile(source, repository / MODEL)
-    bench.measure("add 1 GB", "coral", repository, "git", "add", MODEL)
-    bench.run(repository, "git", "commit", "-m", "large")
-    (repository / MODEL).unlink()
-    bench.measure("checkout 1 GB", "coral", repository, "git", "checkout", "--", MODEL)
-    if sha256(repository / MODEL) != sha256(source):
-        raise SystemExit("the large file differs")
+    for number in range(rounds):
+        for tool in tools:
+            repository = folder / f"large-{number}-{tool}"
+            set_up(bench, tool, repository)
+            bench.measure("cp 1 GB", tool, folder, "cp", str(source), str(repository / MODEL))
+            bench.measure("add 1 GB", tool, repository, "git", "add", MODEL)
+            bench.run(repository, "git", "commit", "-m", "large")
+            (repository / MODEL).unlink()
+            bench.measure("checkout 1 GB", tool, repository, "git", "checkout", "--", MODEL)
+            if sha256(repository / MODEL) != sha256(source):
+                raise SystemExit(f"{tool}: the large file differs")
+            shutil.rmtree(repository)
 
 
 def report(bench: Bench, sizes: dict[str, dict[str, int]], raw: int) -> None:
@@ -281,7 +286,7 @@ def main() -> None:
                 shutil.rmtree(folder)
         direct(bench, root, models, sizes)
         if options.large:
-            large(bench, root)
+            large(bench, root, tools, options.rounds)
         report(bench, sizes, models[0].stat().st_size)
     finally:
         if not options.keep:
