@@ -168,16 +168,30 @@ INLINE void gather_uint64_t(uint8_t *RESTRICT tile, const uint8_t *const *planes
         swap_tile_##U(tile, m);                                                                              \
         memcpy(out, tile, m * W);                                                                            \
     }                                                                                                        \
-    INLINE void sub_split_tile_##U(uint8_t *out, const uint8_t *raw, const uint8_t *base, size_t n,          \
-                                   size_t i, size_t m, int is_float)                                         \
+    /* Zigzagged differences of a tile of raw units to those of the base. */                                 \
+    INLINE void residual_tile_##U(U *tile, const U *other, const uint8_t *raw, size_t m, int is_float)       \
     {                                                                                                        \
-        U tile[TILE], other[TILE];                                                                           \
-        load_##U(tile, raw + i * W, m);                                                                      \
-        load_##U(other, base + i * W, m);                                                                    \
+        load_##U(tile, raw, m);                                                                              \
         for (size_t j = 0; j < m; j++) {                                                                     \
             U d = (U)(ordered_##U(tile[j], is_float) - ordered_##U(other[j], is_float));                     \
             tile[j] = (U)((U)(d << 1) ^ sign_##U(d));                                                        \
         }                                                                                                    \
+    }                                                                                                        \
+    INLINE void restore_tile_##U(uint8_t *out, U *tile, const U *other, size_t m, int is_float)              \
+    {                                                                                                        \
+        for (size_t j = 0; j < m; j++) {                                                                     \
+            U d = (U)((U)(tile[j] >> 1) ^ (U)(0 - (U)(tile[j] & 1)));                                        \
+            tile[j] = unordered_##U((U)(d + ordered_##U(other[j], is_float)), is_float);                     \
+        }                                                                                                    \
+        swap_tile_##U(tile, m);                                                                              \
+        memcpy(out, tile, m * W);                                                                            \
+    }                                                                                                        \
+    INLINE void sub_split_tile_##U(uint8_t *out, const uint8_t *raw, const uint8_t *base, size_t n,          \
+                                   size_t i, size_t m, int is_float)                                         \
+    {                                                                                                        \
+        U tile[TILE], other[TILE];                                                                           \
+        load_##U(other, base + i * W, m);                                                                    \
+        residual_tile_##U(tile, other, raw + i * W, m, is_float);                                            \
         swap_tile_##U(tile, m);                                                                              \
         scatter_##U(out, n, i, (const uint8_t *)tile, m);                                                    \
     }                                                                                                        \
@@ -188,12 +202,7 @@ INLINE void gather_uint64_t(uint8_t *RESTRICT tile, const uint8_t *const *planes
         gather_##U((uint8_t *)tile, planes, i, m);                                                           \
         swap_tile_##U(tile, m);                                                                              \
         load_##U(other, base + i * W, m);                                                                    \
-        for (size_t j = 0; j < m; j++) {                                                                     \
-            U d = (U)((U)(tile[j] >> 1) ^ (U)(0 - (U)(tile[j] & 1)));                                        \
-            tile[j] = unordered_##U((U)(d + ordered_##U(other[j], is_float)), is_float);                     \
-        }                                                                                                    \
-        swap_tile_##U(tile, m);                                                                              \
-        memcpy(out, tile, m * W);                                                                            \
+        restore_tile_##U(out, tile, other, m, is_float);                                                     \
     }                                                                                                        \
     CLONES static void split_##U(uint8_t *out, const uint8_t *raw, size_t n, int rotate)                     \
     {                                                                                                        \
@@ -269,6 +278,8 @@ DEFINE_WIDTH(uint8_t, 1)
 DEFINE_WIDTH(uint16_t, 2)
 DEFINE_WIDTH(uint32_t, 4)
 DEFINE_WIDTH(uint64_t, 8)
+
+#include "_buckets.h"
 
 #define BY_WIDTH(WIDTH, FUNCTION, ...)                                                                       \
     switch (WIDTH) {                                                                                         \
@@ -488,6 +499,153 @@ static PyObject *py_sub_merges_to(PyObject *module, PyObject *args)
     return result;
 }
 
+static PyObject *py_bucket_lengths(PyObject *module, PyObject *args)
+{
+    Py_buffer base;
+    Py_ssize_t width;
+    int shift, bits;
+    PyObject *result = NULL;
+    Buckets buckets;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*nii:bucket_lengths", &base, &width, &shift, &bits))
+        return NULL;
+    if (is_whole(&base, width) && is_key(width, shift, bits)) {
+        Py_BEGIN_ALLOW_THREADS
+        find_buckets(&buckets, base.buf, (size_t)(base.len / width), width, shift, bits);
+        Py_END_ALLOW_THREADS
+        result = PyList_New((Py_ssize_t)buckets.count);
+        for (uint32_t b = 0; result != NULL && b < buckets.count; b++)
+            PyList_SetItem(result, (Py_ssize_t)b, PyLong_FromSize_t(buckets.length[b]));
+    }
+    PyBuffer_Release(&base);
+    return result;
+}
+
+static PyObject *py_bucket_split(PyObject *module, PyObject *args)
+{
+    Py_buffer raw, base;
+    Py_ssize_t width;
+    int is_float, shift, bits;
+    PyObject *result = NULL;
+    uint8_t *room = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*y*npii:bucket_split", &raw, &base, &width, &is_float, &shift, &bits))
+        return NULL;
+    if (raw.len != base.len)
+        PyErr_SetString(PyExc_ValueError, "base and raw differ in length");
+    else if (is_whole(&raw, width) && is_key(width, shift, bits) && (room = take_room(raw.len)) != NULL &&
+             (result = PyBytes_FromStringAndSize(NULL, raw.len)) != NULL) {
+        uint8_t *out = (uint8_t *)PyBytes_AsString(result);
+        size_t n = (size_t)(raw.len / width);
+        Buckets buckets;
+        Py_BEGIN_ALLOW_THREADS
+        find_buckets(&buckets, base.buf, n, width, shift, bits);
+        BY_WIDTH(width, bucket_split, out, room, raw.buf, base.buf, n, is_float, &buckets, shift, key_mask(bits))
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(room);
+    PyBuffer_Release(&raw);
+    PyBuffer_Release(&base);
+    return result;
+}
+
+static PyObject *py_bucket_merge(PyObject *module, PyObject *args)
+{
+    PyObject *sequence, *result = NULL;
+    Py_buffer base;
+    Planes planes;
+    int is_float, shift, bits;
+    uint8_t *room = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Oy*pii:bucket_merge", &sequence, &base, &is_float, &shift, &bits))
+        return NULL;
+    if (hold_planes(sequence, &planes)) {
+        Py_ssize_t width = planes.width;
+        if (planes.units * width != base.len)
+            PyErr_SetString(PyExc_ValueError, "base and planes differ in length");
+        else if (is_key(width, shift, bits) && (room = take_room(base.len)) != NULL &&
+                 (result = PyBytes_FromStringAndSize(NULL, base.len)) != NULL) {
+            uint8_t *out = (uint8_t *)PyBytes_AsString(result);
+            size_t n = (size_t)planes.units;
+            Buckets buckets;
+            Py_BEGIN_ALLOW_THREADS
+            find_buckets(&buckets, base.buf, n, width, shift, bits);
+            BY_WIDTH(width, bucket_merge, out, room, planes.starts, base.buf, n, is_float, &buckets, shift,
+                     key_mask(bits))
+            Py_END_ALLOW_THREADS
+        }
+        PyMem_Free(room);
+        release_planes(&planes);
+    }
+    PyBuffer_Release(&base);
+    return result;
+}
+
+static PyObject *py_nonzero_count(PyObject *module, PyObject *args)
+{
+    PyObject *sequence;
+    Planes planes;
+    size_t found = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O:nonzero_count", &sequence) || !hold_planes(sequence, &planes))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    found = nonzero_count(planes.starts, (size_t)planes.width, (size_t)planes.units);
+    Py_END_ALLOW_THREADS
+    release_planes(&planes);
+    return PyLong_FromSize_t(found);
+}
+
+static PyObject *py_nonzero_split(PyObject *module, PyObject *args)
+{
+    PyObject *sequence, *mask = NULL, *kept = NULL, *result = NULL;
+    Planes planes;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O:nonzero_split", &sequence) || !hold_planes(sequence, &planes))
+        return NULL;
+    size_t n = (size_t)planes.units, width = (size_t)planes.width;
+    size_t found = nonzero_count(planes.starts, width, n);
+    mask = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((n + 7) / 8));
+    kept = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(found * width));
+    if (mask != NULL && kept != NULL) {
+        uint8_t *bits = (uint8_t *)PyBytes_AsString(mask), *out = (uint8_t *)PyBytes_AsString(kept);
+        Py_BEGIN_ALLOW_THREADS
+        nonzero_split(bits, out, planes.starts, width, n, found);
+        Py_END_ALLOW_THREADS
+        result = PyTuple_Pack(2, mask, kept);
+    }
+    Py_XDECREF(mask);
+    Py_XDECREF(kept);
+    release_planes(&planes);
+    return result;
+}
+
+static PyObject *py_nonzero_merge(PyObject *module, PyObject *args)
+{
+    PyObject *sequence, *result = NULL;
+    Py_buffer mask;
+    Planes planes;
+    Py_ssize_t units;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*On:nonzero_merge", &mask, &sequence, &units))
+        return NULL;
+    if (hold_planes(sequence, &planes)) {
+        if (units < 0 || units > PY_SSIZE_T_MAX / MAX_WIDTH || mask.len != (units + 7) / 8)
+            PyErr_SetString(PyExc_ValueError, "the mask has another length than the units");
+        else if (count_bits(mask.buf, (size_t)units) != (size_t)planes.units)
+            PyErr_SetString(PyExc_ValueError, "a plane has another length than the mask says");
+        else if ((result = PyBytes_FromStringAndSize(NULL, units * planes.width)) != NULL) {
+            uint8_t *out = (uint8_t *)PyBytes_AsString(result);
+            Py_BEGIN_ALLOW_THREADS
+            nonzero_merge(out, mask.buf, planes.starts, (size_t)planes.width, (size_t)units);
+            Py_END_ALLOW_THREADS
+        }
+        release_planes(&planes);
+    }
+    PyBuffer_Release(&mask);
+    return result;
+}
+
 /* glibc gives every freed block of a megabyte back to the system and takes it again, page by page, for the
    next one: a third of the time of decoding a chain. From here on this process keeps up to 256 MiB of freed
    memory instead. */
@@ -509,6 +667,13 @@ static PyMethodDef methods[] = {
     {"sub_split", py_sub_split, METH_VARARGS, "sub_split(raw, base, width, is_float) -> bytes"},
     {"sub_merge", py_sub_merge, METH_VARARGS, "sub_merge(planes, base, width, is_float) -> bytes"},
     {"sub_merges_to", py_sub_merges_to, METH_VARARGS, "sub_merges_to(planes, base, raw, is_float) -> bool"},
+    {"bucket_lengths", py_bucket_lengths, METH_VARARGS, "bucket_lengths(base, width, shift, bits) -> list"},
+    {"bucket_split", py_bucket_split, METH_VARARGS,
+     "bucket_split(raw, base, width, is_float, shift, bits) -> bytes"},
+    {"bucket_merge", py_bucket_merge, METH_VARARGS, "bucket_merge(planes, base, is_float, shift, bits) -> bytes"},
+    {"nonzero_count", py_nonzero_count, METH_VARARGS, "nonzero_count(planes) -> int"},
+    {"nonzero_split", py_nonzero_split, METH_VARARGS, "nonzero_split(planes) -> (mask, planes)"},
+    {"nonzero_merge", py_nonzero_merge, METH_VARARGS, "nonzero_merge(mask, planes, units) -> bytes"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -14,6 +14,9 @@ from coral_git.types import Buffer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+BUCKET_UNITS = 512
+BUCKETS_MOST = 256
+
 
 def split(raw: Buffer, width: int, rotate: bool) -> Buffer:
     """Byte planes of the units, least significant first, back to back."""
@@ -35,13 +38,7 @@ def merge(planes: Sequence[Buffer], rotate: bool) -> Buffer:
 
 def sub_split(raw: Buffer, base: Buffer, width: int, is_float: bool) -> Buffer:
     """Byte planes of the zigzagged differences to the units of ``base``."""
-    units, others = _units(raw, width), _units(base, width)
-    if units.size != others.size:
-        raise ValueError("base and raw differ in length")
-    if is_float:
-        units, others = _ordered(units, width), _ordered(others, width)
-    difference = units - others
-    return _to_planes((difference << 1) ^ _sign_mask(difference, width), width)
+    return _to_planes(_residuals(raw, base, width, is_float), width)
 
 
 def sub_merge(planes: Sequence[Buffer], base: Buffer, width: int, is_float: bool) -> Buffer:
@@ -49,15 +46,7 @@ def sub_merge(planes: Sequence[Buffer], base: Buffer, width: int, is_float: bool
     zigzag, others = _from_planes(planes), _units(base, width)
     if len(planes) != width or zigzag.size != others.size:
         raise ValueError("base and planes differ in length")
-    odd = zigzag & 1
-    zigzag >>= 1
-    zigzag ^= -odd
-    zigzag += _ordered(others, width) if is_float else others
-    if is_float:
-        mask = ~_sign_mask(zigzag, width)
-        mask |= 1 << (8 * width - 1)
-        zigzag ^= mask
-    return _bytes_of(zigzag)
+    return _bytes_of(_undo_residuals(zigzag, others, width, is_float))
 
 
 def merges_to(planes: Sequence[Buffer], raw: Buffer, rotate: bool) -> bool:
@@ -68,6 +57,129 @@ def merges_to(planes: Sequence[Buffer], raw: Buffer, rotate: bool) -> bool:
 def sub_merges_to(planes: Sequence[Buffer], base: Buffer, raw: Buffer, is_float: bool) -> bool:
     """Whether ``sub_merge`` against ``base`` gives just these bytes."""
     return _is_equal(sub_merge(planes, base, len(planes), is_float), raw)
+
+
+def bucket_lengths(base: Buffer, width: int, shift: int, bits: int) -> list[int]:
+    """The number of units in each bucket."""
+    return _plan(_keys(base, width, shift, bits))[1]
+
+
+def bucket_split(raw: Buffer, base: Buffer, width: int, is_float: bool, shift: int, bits: int) -> Buffer:
+    """What ``sub_split`` gives, with the units of each bucket together."""
+    order = _bucket_order(_keys(base, width, shift, bits))
+    return _to_planes(_residuals(raw, base, width, is_float)[order], width)
+
+
+def bucket_merge(planes: Sequence[Buffer], base: Buffer, is_float: bool, shift: int, bits: int) -> Buffer:
+    """The raw bytes whose ``bucket_split`` against ``base`` gave these planes."""
+    import numpy as np
+
+    width = len(planes)
+    ordered, others = _from_planes(planes), _units(base, width)
+    if ordered.size != others.size:
+        raise ValueError("base and planes differ in length")
+    zigzag = np.empty_like(ordered)
+    zigzag[_bucket_order(_keys(base, width, shift, bits))] = ordered
+    return _bytes_of(_undo_residuals(zigzag, others, width, is_float))
+
+
+def nonzero_count(planes: Sequence[Buffer]) -> int:
+    """How many units are not zero."""
+    import numpy as np
+
+    return int(np.count_nonzero(_any(planes)))
+
+
+def nonzero_split(planes: Sequence[Buffer]) -> tuple[Buffer, Buffer]:
+    """A bit for each unit, first unit lowest, and the planes of the units that are not zero."""
+    import numpy as np
+
+    changed = _any(planes) != 0
+    kept = [np.frombuffer(plane, dtype=np.uint8)[changed] for plane in planes]
+    return np.packbits(changed, bitorder="little").tobytes(), np.concatenate(kept).tobytes()
+
+
+def nonzero_merge(mask: Buffer, planes: Sequence[Buffer], units: int) -> Buffer:
+    """The planes of all units, back to back; those without a bit are zero."""
+    import numpy as np
+
+    if len(mask) != (units + 7) // 8:
+        raise ValueError("the mask has another length than the units")
+    changed = np.unpackbits(np.frombuffer(mask, dtype=np.uint8), count=units, bitorder="little") != 0
+    whole = np.zeros((len(planes), units), dtype=np.uint8)
+    for row, plane in zip(whole, planes, strict=True):
+        if len(plane) != np.count_nonzero(changed):
+            raise ValueError("a plane has another length than the mask says")
+        row[changed] = np.frombuffer(plane, dtype=np.uint8)
+    return _bytes_of(whole)
+
+
+def _any(planes: Sequence[Buffer]) -> NDArray[Any]:
+    import numpy as np
+
+    together = np.frombuffer(planes[0], dtype=np.uint8).copy()
+    for plane in planes[1:]:
+        together |= np.frombuffer(plane, dtype=np.uint8)
+    return together
+
+
+def _keys(base: Buffer, width: int, shift: int, bits: int) -> NDArray[Any]:
+    import numpy as np
+
+    if not (0 <= bits <= 8 and 0 <= shift < 8 * width and shift + bits <= 8 * width):
+        raise ValueError(f"no unit of {width} bytes has a key of {bits} bits at bit {shift}")
+    keys: NDArray[Any] = ((_units(base, width) >> shift) & ((1 << bits) - 1)).astype(np.uint8)
+    return keys
+
+
+def _plan(keys: NDArray[Any]) -> tuple[NDArray[Any], list[int]]:
+    """The bucket of each key, and the number of units in each bucket; ``kernels.py`` has the rule."""
+    import numpy as np
+
+    lengths: list[int] = []
+    buckets = np.zeros(256, dtype=np.uint8)
+    held = 0
+    for key, count in enumerate(np.bincount(keys, minlength=256).tolist()):
+        held += count
+        buckets[key] = len(lengths)
+        if held >= BUCKET_UNITS and held * BUCKETS_MOST >= keys.size:
+            lengths.append(held)
+            held = 0
+    if not lengths:
+        return np.zeros(256, dtype=np.uint8), [held] if held else []
+    lengths[-1] += held
+    return np.minimum(buckets, len(lengths) - 1), lengths
+
+
+def _bucket_order(keys: NDArray[Any]) -> NDArray[Any]:
+    import numpy as np
+
+    return np.argsort(_plan(keys)[0][keys], kind="stable")
+
+
+def _residuals(raw: Buffer, base: Buffer, width: int, is_float: bool) -> NDArray[Any]:
+    """The zigzagged differences of the units."""
+    units, others = _units(raw, width), _units(base, width)
+    if units.size != others.size:
+        raise ValueError("base and raw differ in length")
+    if is_float:
+        units, others = _ordered(units, width), _ordered(others, width)
+    difference = units - others
+    zigzag: NDArray[Any] = (difference << 1) ^ _sign_mask(difference, width)
+    return zigzag
+
+
+def _undo_residuals(zigzag: NDArray[Any], others: NDArray[Any], width: int, is_float: bool) -> NDArray[Any]:
+    """The units of zigzagged differences, which are overwritten."""
+    odd = zigzag & 1
+    zigzag >>= 1
+    zigzag ^= -odd
+    zigzag += _ordered(others, width) if is_float else others
+    if is_float:
+        mask = ~_sign_mask(zigzag, width)
+        mask |= 1 << (8 * width - 1)
+        zigzag ^= mask
+    return zigzag
 
 
 def _is_equal(made: Buffer, raw: Buffer) -> bool:

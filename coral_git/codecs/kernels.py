@@ -47,6 +47,43 @@ class Kernels(Protocol):
     def sub_merges_to(self, planes: Sequence[Buffer], base: Buffer, raw: Buffer, is_float: bool) -> bool:
         """Whether ``sub_merge`` against ``base``, which is as long as ``raw``, gives just these bytes."""
 
+    def bucket_lengths(self, base: Buffer, width: int, shift: int, bits: int) -> list[int]:
+        """The number of units in each bucket.
+
+        The *key* of a unit is its bits ``shift`` to ``shift + bits - 1``. Keys are gone through from 0 up; a
+        bucket ends with the key at which it has at least 512 units and at least one in 256 of all. What is
+        left at the end belongs to the last bucket, or is the only one.
+
+        Args:
+            base: whole units.
+            width: bytes of a unit.
+            shift: lowest bit of the key.
+            bits: bits of the key, at most 8; none puts all units into one bucket.
+        """
+
+    def bucket_split(
+        self, raw: Buffer, base: Buffer, width: int, is_float: bool, shift: int, bits: int
+    ) -> Buffer:
+        """What ``sub_split`` gives, with the units of each bucket of ``base`` together, in their order."""
+
+    def bucket_merge(
+        self, planes: Sequence[Buffer], base: Buffer, is_float: bool, shift: int, bits: int
+    ) -> Buffer:
+        """The raw bytes whose ``bucket_split`` against ``base`` gave these planes."""
+
+    def nonzero_count(self, planes: Sequence[Buffer]) -> int:
+        """How many units have a byte that is not zero in any plane."""
+
+    def nonzero_split(self, planes: Sequence[Buffer]) -> tuple[Buffer, Buffer]:
+        """A mask with a bit for each unit, the first unit lowest, and the planes of the units with a bit."""
+
+    def nonzero_merge(self, mask: Buffer, planes: Sequence[Buffer], units: int) -> Buffer:
+        """The planes of all units, back to back; units without a bit in the mask are zero.
+
+        Raises:
+            ValueError: mask or planes have other lengths than the units and the mask say.
+        """
+
     def keep_memory(self) -> None:
         """Let this process keep freed memory for the next block, where that can be arranged."""
 
@@ -76,5 +113,11 @@ merge = _chosen.merge
 sub_split = _chosen.sub_split
 sub_merge = _chosen.sub_merge
 merges_to = _chosen.merges_to
+bucket_lengths = _chosen.bucket_lengths
+bucket_split = _chosen.bucket_split
+bucket_merge = _chosen.bucket_merge
+nonzero_count = _chosen.nonzero_count
+nonzero_split = _chosen.nonzero_split
+nonzero_merge = _chosen.nonzero_merge
 sub_merges_to = _chosen.sub_merges_to
 keep_memory = _chosen.keep_memory

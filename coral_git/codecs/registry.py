@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coral_git.codecs.base import Codec
+from coral_git.codecs.bucket import BucketCodec
 from coral_git.codecs.bytes_codec import BytesCodec
 from coral_git.codecs.planes import PlanesCodec
 from coral_git.codecs.prefix import PrefixCodec
@@ -14,7 +15,7 @@ from coral_git.errors import CoralError, FormatVersionError, UsageError
 ENTRY_POINTS = "coral_git.codecs"
 """Entry-point group; each entry names an object with the methods of ``Codec``."""
 
-BUILT_IN: tuple[Codec, ...] = (BytesCodec(), PrefixCodec(), PlanesCodec(), SubCodec())
+BUILT_IN: tuple[Codec, ...] = (BytesCodec(), PrefixCodec(), PlanesCodec(), SubCodec(), BucketCodec())
 
 
 def tabulate_codecs(codecs: Iterable[Codec]) -> dict[int, Codec]:

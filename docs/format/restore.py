@@ -19,6 +19,7 @@ import zstandard
 WIDTHS = (1, 2, 2, 4, 8, 1, 1, 2, 4, 8)  # bytes per unit of each element code (pack.md)
 FLOATS = range(1, 6)
 ROTATED = (2, 3, 4)
+KEYS = {1: (10, 5), 2: (7, 8), 3: (23, 8), 4: (52, 8), 5: (2, 5)}  # lowest bit and length of the exponent
 MIB = 1 << 20
 
 
@@ -102,18 +103,73 @@ def decode_block(codec, element, payload, size, base, start):
         return streams(payload, [size], window)[0]
     width = WIDTHS[element]
     units, tail = divmod(size, width)
-    planes = streams(payload, [units] * width + ([tail] if tail else []))
-    merged = bytearray(units * width)
-    for index in range(width):
-        merged[index::width] = planes[index]
-    if codec == 3:
-        body = unrotate(merged, width) if element in ROTATED else merged
-    elif codec == 4:
-        face = base[start : start + units * width].ljust(units * width, b"\0")
-        body = add_residual(merged, face, width, element in FLOATS)
+    face = base[start : start + units * width].ljust(units * width, b"\0")
+    if codec in (3, 4):
+        planes = streams(payload, [units] * width + [tail])
+        merged = merge(planes[:width])
+    elif codec == 5:
+        planes, merged = bucketed(payload, face, tail, element)
     else:
         raise Unreadable(f"codec {codec} is not known to this program")
-    return bytes(body) + (planes[width] if tail else b"")
+    if codec == 3:
+        body = unrotate(merged, width) if element in ROTATED else merged
+    else:
+        body = add_residual(merged, face, width, element in FLOATS)
+    return bytes(body) + planes[-1]
+
+
+def merge(planes):
+    """The units whose bytes the planes hold, the least significant first."""
+    merged = bytearray(len(planes) * len(planes[0]))
+    for index, plane in enumerate(planes):
+        merged[index :: len(planes)] = plane
+    return merged
+
+
+def bucketed(payload, face, tail, element):
+    """The streams of a block of codec 5, and its residuals in the order of the units."""
+    width = WIDTHS[element]
+    shift, bits = KEYS.get(element, (0, 0))
+    keys = [
+        int.from_bytes(face[at : at + width], "little") >> shift & (1 << bits) - 1
+        for at in range(0, len(face), width)
+    ]
+    buckets = buckets_of(keys)
+    kept = []
+    if buckets:
+        first, second = struct.unpack_from("<HI", payload)
+        modes = streams(payload[6 : 6 + first], [len(buckets)])[0]
+        sizes = [(len(units) + 7) // 8 for mode, units in zip(modes, buckets, strict=True) if mode == 1]
+        masks = iter(streams(payload[6 + first : 6 + first + second], sizes))
+        payload = payload[6 + first + second :]
+        for mode, units in zip(modes, buckets, strict=True):
+            mask = int.from_bytes(next(masks), "little") if mode == 1 else 0 if mode == 2 else -1
+            kept.append([unit for number, unit in enumerate(units) if mask >> number & 1])
+    planes = streams(payload, [len(units) for units in kept for _ in range(width)] + [tail])
+    residuals = bytearray(len(face))
+    for number, units in enumerate(kept):
+        sorted_units = merge(planes[number * width : (number + 1) * width])
+        for place, unit in enumerate(units):
+            residuals[unit * width : (unit + 1) * width] = sorted_units[place * width : (place + 1) * width]
+    return planes, residuals
+
+
+def buckets_of(keys):
+    """The units of each bucket: keys together, from the lowest up, until they are enough."""
+    by_key = {}
+    for unit, key in enumerate(keys):
+        by_key.setdefault(key, []).append(unit)
+    buckets, held = [], []
+    for key in sorted(by_key):
+        held += by_key[key]
+        if len(held) >= 512 and len(held) * 256 >= len(keys):
+            buckets.append(held)
+            held = []
+    if held and buckets:
+        buckets[-1] += held
+    elif held:
+        buckets.append(held)
+    return [sorted(units) for units in buckets]
 
 
 def streams(payload, sizes, prefix=b""):

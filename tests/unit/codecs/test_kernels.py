@@ -85,6 +85,87 @@ def test_both_kernels_do_what_the_plain_arithmetic_says(data: st.DataObject) -> 
         assert kernel.sub_merges_to(cut(planes, width), misaligned(base), misaligned(raw), flag)
 
 
+def plain_buckets(keys: Sequence[int]) -> list[list[int]]:
+    """The units of each bucket, as the format says it."""
+    buckets: list[list[int]] = []
+    held: list[int] = []
+    for key in sorted(set(keys)):
+        held += [unit for unit, other in enumerate(keys) if other == key]
+        if len(held) >= 512 and 256 * len(held) >= len(keys):
+            buckets.append(held)
+            held = []
+    if held and buckets:
+        buckets[-1] += held
+    elif held:
+        buckets.append(held)
+    return [sorted(units) for units in buckets]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_buckets_are_what_the_format_says(data: st.DataObject) -> None:
+    width = data.draw(st.sampled_from(WIDTHS))
+    bits = data.draw(st.integers(0, 8))
+    shift = data.draw(st.integers(0, 8 * width - max(bits, 1)))
+    is_float = data.draw(st.booleans())
+    rng = random.Random(data.draw(st.integers(0, 1000)))
+    units = data.draw(st.sampled_from([0, 1, 7, 511, 512, 513, 1500, 5000]))
+    few = [rng.randbytes(width) for _ in range(data.draw(st.integers(1, 9)))]
+    base = b"".join(rng.choice(few) for _ in range(units))
+    raw = b"".join(
+        rng.choice([rng.randbytes(width), base[i * width : (i + 1) * width]]) for i in range(units)
+    )
+    buckets = plain_buckets([unit >> shift & (1 << bits) - 1 for unit in to_units(base, width)])
+    order = [unit for bucket in buckets for unit in bucket]
+    for kernel in kernels():
+        assert kernel.bucket_lengths(misaligned(base), width, shift, bits) == [len(one) for one in buckets]
+        whole = cut(kernel.sub_split(raw, base, width, is_float), width)
+        split = kernel.bucket_split(misaligned(raw), misaligned(base), width, is_float, shift, bits)
+        assert bytes(split) == b"".join(bytes(plane[unit] for unit in order) for plane in whole)
+        merged = kernel.bucket_merge(cut(split, width), misaligned(base), is_float, shift, bits)
+        assert bytes(merged) == raw
+
+
+def test_every_key_may_have_a_bucket_of_its_own() -> None:
+    base = bytes(range(256)) * 512
+    for kernel in kernels():
+        assert kernel.bucket_lengths(base, 1, 0, 8) == [512] * 256
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_masks_say_which_units_are_not_zero(data: st.DataObject) -> None:
+    width = data.draw(st.sampled_from(WIDTHS))
+    units = data.draw(st.sampled_from([0, 1, 7, 8, 9, 255, 256, 257, 1000]))
+    rng = random.Random(data.draw(st.integers(0, 1000)))
+    share = data.draw(st.sampled_from([0.0, 0.01, 0.5, 1.0]))
+    raw = [rng.randbytes(width) if rng.random() < share else bytes(width) for _ in range(units)]
+    changed = [unit for unit, one in enumerate(raw) if any(one)]
+    planes = [bytes(one[k] for one in raw) for k in range(width)]
+    for kernel in kernels():
+        assert kernel.nonzero_count(planes) == len(changed)
+        mask, kept = kernel.nonzero_split(planes)
+        assert bytes(mask) == sum(1 << unit for unit in changed).to_bytes((units + 7) // 8, "little")
+        assert bytes(kept) == b"".join(bytes(plane[unit] for unit in changed) for plane in planes)
+        parts = cut(kept, width)
+        assert bytes(kernel.nonzero_merge(mask, parts, units)) == b"".join(planes)
+        with pytest.raises(ValueError, match="mask"):
+            kernel.nonzero_merge(bytes(mask) + b"\0", parts, units)
+        with pytest.raises(ValueError, match="mask"):
+            kernel.nonzero_merge(mask, [bytes(part) + b"\1" for part in parts], units)
+
+
+@pytest.mark.parametrize(("shift", "bits"), [(0, 9), (-1, 3), (29, 4), (32, 0), (0, -1)])
+def test_keys_must_lie_in_a_unit(shift: int, bits: int) -> None:
+    for kernel in kernels():
+        with pytest.raises(ValueError, match="key"):
+            kernel.bucket_lengths(bytes(64), 4, shift, bits)
+        with pytest.raises(ValueError, match="key"):
+            kernel.bucket_split(bytes(64), bytes(64), 4, True, shift, bits)
+        with pytest.raises(ValueError, match="key"):
+            kernel.bucket_merge([bytes(16)] * 4, bytes(64), True, shift, bits)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_one_wrong_byte_anywhere_is_seen(data: st.DataObject) -> None:

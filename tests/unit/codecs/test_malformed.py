@@ -131,3 +131,33 @@ def test_any_bytes_decode_to_the_right_length_or_not_at_all(codec: Codec, elemen
         assert len(raw) == raw_length
 
     check()
+
+
+def bucket_payload(modes: bytes, masks: bytes = b"", body: bytes = b"") -> bytes:
+    return struct.pack("<HI", len(modes), len(masks)) + modes + masks + body
+
+
+BAD_BUCKETS = {
+    "no head": b"\0\0\0",
+    "modes run past the end": struct.pack("<HI", 7, 0) + stream(1, b"\2"),
+    "masks run past the end": struct.pack("<HI", 6, 1) + stream(1, b"\2"),
+    "too few modes": bucket_payload(b"", b"", b""),
+    "an unknown mode": bucket_payload(stream(1, b"\3")),
+    "a mode too many": bucket_payload(stream(1, b"\2\2")),
+    "no mask": bucket_payload(stream(1, b"\1")),
+    "a mask of bits that are no units": bucket_payload(stream(1, b"\1"), stream(1, b"\x01\x04")),
+    "a mask that is too long": bucket_payload(stream(1, b"\1"), stream(1, b"\1\0\0"), stream(1, b"a")),
+    "a mask where none belongs": bucket_payload(stream(1, b"\2"), stream(1, b"\1\0")),
+    "fewer units than the mask": bucket_payload(stream(1, b"\1"), stream(1, b"\3\0"), stream(1, b"a")),
+    "units of an empty bucket": bucket_payload(stream(1, b"\2"), b"", stream(1, b"a")),
+    "fewer units than the bucket": bucket_payload(stream(1, b"\0"), b"", stream(1, b"abcdefghi")),
+}
+
+
+@pytest.mark.parametrize("payload", BAD_BUCKETS.values(), ids=BAD_BUCKETS)
+def test_malformed_buckets_are_refused(payload: bytes) -> None:
+    base = bytes(range(10))
+    fine = bucket_payload(stream(1, b"\1"), stream(1, b"\3\0"), stream(1, b"\2\4"))
+    assert bytes(codec_by_id(5).decode_block(fine, 10, base, Element.INT8)) == b"\1\3" + base[2:]
+    with pytest.raises(IntegrityError):
+        codec_by_id(5).decode_block(payload, 10, base, Element.INT8)

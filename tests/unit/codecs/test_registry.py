@@ -11,7 +11,7 @@ from coral_git.codecs.bytes_codec import BytesCodec
 from coral_git.codecs.registry import BUILT_IN, codec_by_id, codec_by_name, tabulate_codecs
 from coral_git.errors import CoralError, FormatVersionError, UsageError
 
-NAMES = {1: "bytes", 2: "bytes-delta", 3: "planes", 4: "sub"}
+NAMES = {1: "bytes", 2: "bytes-delta", 3: "planes", 4: "sub", 5: "bucket"}
 ROOT = Path(__file__).parents[3]
 
 PLUGIN = """
@@ -46,7 +46,7 @@ def test_ids_on_disk_never_change() -> None:
         assert codec_by_id(codec_id) is codec_by_name(name)
 
 
-@pytest.mark.parametrize("codec_id", [0, 5, 255, -1, 256])
+@pytest.mark.parametrize("codec_id", [0, 6, 255, -1, 256])
 def test_an_unknown_id_is_a_newer_version(codec_id: int) -> None:
     with pytest.raises(FormatVersionError, match=f"unknown codec {codec_id}$"):
         codec_by_id(codec_id)
@@ -56,7 +56,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
         codec_by_name("zip\x1b[2J")
     assert "\x1b" not in caught.value.message
-    assert caught.value.hint == "the codecs are: bytes, bytes-delta, planes, sub"
+    assert caught.value.hint == "the codecs are: bucket, bytes, bytes-delta, planes, sub"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 def test_ids_and_names_are_unique_and_fit_a_byte(other: BytesCodec) -> None:
     with pytest.raises(CoralError):
         tabulate_codecs([*BUILT_IN, other])
-    assert len(tabulate_codecs([*BUILT_IN, other._replace(codec_id=200, name="free")])) == 5
+    assert len(tabulate_codecs([*BUILT_IN, other._replace(codec_id=200, name="free")])) == 6
 
 
 def test_an_installed_package_provides_a_codec(tmp_path: Path) -> None:
