@@ -29,6 +29,11 @@ class Key(NamedTuple):
 
 KEYS = (
     Key("coral.threads", "0", "threads that encode and decode; 0 means one per core, 16 at most"),
+    Key(
+        "coral.profile",
+        "fast",
+        "size against time of what is added: 'fast', 'balanced' (smaller for 16-bit floats) or 'best'",
+    ),
     Key("coral.verify", "objects", "'full' also checks the SHA-256 of every file that is checked out"),
     Key(
         "coral.trustStat",
@@ -52,6 +57,7 @@ class Settings(NamedTuple):
 
     Attributes:
         threads: threads that encode and decode, at least 1.
+        profile: how much time may be spent on the size of what is added.
         verify_full: whether checkout also checks whole-file digests.
         trust_stat: whether the stat cache may answer.
         defer_smudge: whether large files are written after git has finished.
@@ -63,6 +69,7 @@ class Settings(NamedTuple):
     """
 
     threads: int = 1
+    profile: str = "fast"
     verify_full: bool = False
     trust_stat: bool = True
     defer_smudge: bool = True
@@ -81,6 +88,7 @@ def read_settings(lookup: Lookup) -> Settings:
     """
     return Settings(
         threads=_threads(lookup),
+        profile=_choice(lookup, "coral.profile", ("fast", "balanced", "best")),
         verify_full=_choice(lookup, "coral.verify", ("objects", "full")) == "full",
         trust_stat=_boolean(lookup, "coral.trustStat"),
         defer_smudge=_boolean(lookup, "coral.deferSmudge"),

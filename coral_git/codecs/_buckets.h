@@ -164,43 +164,49 @@ CLONES static size_t nonzero_count(const uint8_t *const *planes, size_t width, s
     return found;
 }
 
+/* Every unit is written, and the next one over it where it is zero: branches here would be guessed wrong. */
 static void nonzero_split(uint8_t *mask, uint8_t *out, const uint8_t *const *planes, size_t width, size_t n,
                           size_t found)
 {
     uint8_t any[TILE];
     size_t at = 0;
     memset(mask, 0, (n + 7) / 8);
-    for (size_t i = 0; i < n; i += TILE) {
+    for (size_t i = 0; i < n && at < found; i += TILE) {
         size_t m = n - i < TILE ? n - i : TILE;
         any_tile(any, planes, width, i, m);
-        for (size_t j = 0; j < m; j++) {
-            if (any[j] == 0)
-                continue;
-            mask[(i + j) / 8] |= (uint8_t)(1u << ((i + j) % 8));
+        for (size_t j = 0; j < m; j++)
+            mask[(i + j) / 8] |= (uint8_t)((any[j] != 0) << ((i + j) % 8));
+        for (size_t j = 0; j < m && at < found; j++) {
             for (size_t k = 0; k < width; k++)
                 out[k * found + at] = planes[k][i + j];
-            at++;
+            at += any[j] != 0;
         }
     }
 }
 
 static size_t count_bits(const uint8_t *mask, size_t n)
 {
-    size_t found = 0;
-    for (size_t i = 0; i < n; i++)
+    size_t found = 0, i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (uint8_t rest = mask[i / 8]; rest != 0; rest &= (uint8_t)(rest - 1))
+            found++;
+    for (; i < n; i++)
         found += (mask[i / 8] >> (i % 8)) & 1;
     return found;
 }
 
-static void nonzero_merge(uint8_t *out, const uint8_t *mask, const uint8_t *const *planes, size_t width, size_t n)
+static void nonzero_merge(uint8_t *out, const uint8_t *mask, const uint8_t *const *planes, size_t width, size_t n,
+                          size_t found)
 {
-    memset(out, 0, n * width);
-    size_t at = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!((mask[i / 8] >> (i % 8)) & 1))
-            continue;
-        for (size_t k = 0; k < width; k++)
-            out[k * n + i] = planes[k][at];
-        at++;
+    for (size_t k = 0; k < width; k++) {
+        uint8_t *to = out + k * n;
+        const uint8_t *from = planes[k];
+        size_t at = 0, i = 0;
+        for (; i < n && at < found; i++) {
+            unsigned bit = (mask[i / 8] >> (i % 8)) & 1;
+            to[i] = (uint8_t)(from[at] & (0u - bit));
+            at += bit;
+        }
+        memset(to + i, 0, n - i);
     }
 }

@@ -637,7 +637,8 @@ static PyObject *py_nonzero_merge(PyObject *module, PyObject *args)
         else if ((result = PyBytes_FromStringAndSize(NULL, units * planes.width)) != NULL) {
             uint8_t *out = (uint8_t *)PyBytes_AsString(result);
             Py_BEGIN_ALLOW_THREADS
-            nonzero_merge(out, mask.buf, planes.starts, (size_t)planes.width, (size_t)units);
+            nonzero_merge(out, mask.buf, planes.starts, (size_t)planes.width, (size_t)units,
+                          (size_t)planes.units);
             Py_END_ALLOW_THREADS
         }
         release_planes(&planes);

@@ -179,7 +179,7 @@ def _store_again(
     with workspace.store.writer() as writer:
         lacking = _find_lacking(workspace, objects_of(manifest, whole), writer)
         wanted = [one for one in placements(whole, workspace.limits) if one.object_id in lacking]
-        encoder = Encoder(workspace.store, workers)
+        encoder = Encoder(workspace.store, workers, profile=workspace.settings.profile)
         encoder.store_parts((_part_at(source, placement) for placement in wanted), writer)
         writer.finish()
 
@@ -209,7 +209,7 @@ def _make_manifest(
     if not write:
         ids = [part.object_id for part in workers.map(hash_part, sources)]
         return render(_assemble(layout, parts, ids, source.size, digest(), limits)[0])
-    encoder = Encoder(workspace.store, workers)
+    encoder = Encoder(workspace.store, workers, profile=workspace.settings.profile)
     with workspace.store.writer() as writer:
         ids = encoder.store_parts(sources, writer)
         manifest, tables = _assemble(layout, parts, ids, source.size, digest(), limits)

@@ -62,11 +62,15 @@ class Encoder:
     Args:
         store: where bases are found, and what need not be written again.
         workers: the threads.
+        profile: how much time may be spent on size; one of ``codecs.choose.PROFILES``.
         store_all: whether objects are written even though the store has them (packs for somebody else).
     """
 
-    def __init__(self, store: Store, workers: Workers, *, store_all: bool = False) -> None:
+    def __init__(
+        self, store: Store, workers: Workers, *, profile: str = "fast", store_all: bool = False
+    ) -> None:
         self._store = store
+        self._profile = profile
         self._store_all = store_all
         self._workers = workers
         self._kept_bytes = min(store.limits.kept_part_bytes, _KEPT_IN_ALL // workers.window)
@@ -116,7 +120,8 @@ class Encoder:
             faced = None if base is None else sample(base.read, length, element)
         except (CoralError, OSError):
             base = faced = None  # a damaged base must not keep its next version from being stored
-        codec = codec_by_id(choose_codec(element, sample(part.read, length, element), faced))
+        own = sample(part.read, length, element)
+        codec = codec_by_id(choose_codec(element, own, faced, self._profile, length // element.width))
         return self._choice(part, codec, base if codec.needs_base else None)
 
     def _choice(self, part: HashedPart, codec: Codec, base: DeltaBase | None) -> _Choice:

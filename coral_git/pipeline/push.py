@@ -157,7 +157,7 @@ def _export(workspace: Workspace, outgoing: Store, batch: Sequence[Shipment]) ->
         for shipment in batch:
             if shipment.copied is not None:
                 writer.copy(shipment.copied)
-        encoder = Encoder(store, workers, store_all=True)
+        encoder = Encoder(store, workers, profile=workspace.settings.profile, store_all=True)
         encoder.store_parts((_source(store, one) for one in batch if one.copied is None), writer)
         return writer.finish()
 

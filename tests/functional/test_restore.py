@@ -95,8 +95,10 @@ def nudge(data: bytes, width: int, seed: int) -> bytes:
     return units.tobytes() + data[len(units) * width :]
 
 
+@pytest.mark.parametrize("profile", ["fast", "best"])
 @pytest.mark.parametrize("size", [8, 1000, 70_008], ids=["few", "some", "many"])
-def test_every_dtype_in_a_chain_of_deltas(repo, packs, restore, size):
+def test_every_dtype_in_a_chain_of_deltas(repo, packs, restore, size, profile):
+    repo.git("config", "coral.profile", profile)
     elements = {name: size - (8 if dtype.bits < 8 else 3) for name, dtype in DTYPES.items()}
     tensors = {}
     for name, dtype in DTYPES.items():
@@ -117,6 +119,38 @@ def test_every_dtype_in_a_chain_of_deltas(repo, packs, restore, size):
             assert max(store.depth(one) for tensor in names for one in tensor.objects) == 2
     for age, data in enumerate(reversed(versions)):
         assert restore(repo.blob(f"HEAD~{age}:m.safetensors"), packs) == data
+
+
+@pytest.mark.parametrize(
+    ("profile", "codecs"),
+    [("fast", {"F16": 4, "F32": 4}), ("balanced", {"F16": 5, "F32": 4}), ("best", {"F16": 5, "F32": 5})],
+)
+def test_every_profile_gives_the_file_back(repo, packs, restore, assert_healthy, profile, codecs):
+    repo.git("config", "coral.profile", profile)
+    draw = np.random.default_rng(1)
+    weights = draw.standard_normal(40_000).astype(np.float32) / 50
+    steps = draw.standard_normal((2, 40_000)).astype(np.float32) * 1e-4
+    steps[:, ::3] = 0
+    versions = []
+    for step in (0, *steps):
+        weights = weights + step
+        tensors = {
+            "F16": ("F16", [40_000], weights.astype(np.float16).tobytes()),
+            "F32": ("F32", [40_000], weights.astype(np.float32).tobytes()),
+        }
+        versions.append(file_of(tensors))
+        repo.commit(m__safetensors=versions[-1])
+    with repo.store() as store:
+        found = {
+            one.name: {store.locate(part).codec for part in one.objects}
+            for one in repo.manifest("HEAD:m.safetensors").tensors
+        }
+    assert found == {name: {codec} for name, codec in codecs.items()}
+    for age, data in enumerate(reversed(versions)):
+        assert restore(repo.blob(f"HEAD~{age}:m.safetensors"), packs) == data
+        repo.git("checkout", "-q", f"HEAD~{age}", "--", "m.safetensors")
+        assert repo.read("m.safetensors") == data
+    assert_healthy(repo)
 
 
 def test_a_base_of_another_length(repo, packs, restore):

@@ -44,6 +44,23 @@ def test_delta_only_where_it_is_smaller(
     assert choose_codec(element, sampled(raw, element), based) == expected
 
 
+@pytest.mark.parametrize(
+    ("element", "profile", "units", "expected"),
+    [
+        (Element.F32, "fast", 100_000, 4),
+        (Element.F32, "balanced", 100_000, 4),
+        (Element.F32, "best", 100_000, 5),
+        (Element.F32, "best", 4095, 4),
+        (Element.BF16, "balanced", 200_000, 5),
+        (Element.INT32, "best", 100_000, 4),
+    ],
+)
+def test_profiles_choose_between_deltas(element: Element, profile: str, units: int, expected: int) -> None:
+    raw, base = sampled(TUNED, element), sampled(WEIGHTS, element)
+    assert choose_codec(element, raw, base, profile, units) == expected
+    assert choose_codec(element, raw, None, profile, units) == 3
+
+
 def test_empty_samples() -> None:
     assert choose_codec(Element.F32, b"", None) == 3
     assert choose_codec(Element.BYTES, b"", b"") == 1
