@@ -3,10 +3,10 @@
     python tests/bench/codecs.py [--models DIR] [--rounds 3] [FILE BASE]...
 
 FILE and BASE are safetensors files with the same tensors; BASE may be ``-``, to store FILE without a base.
-With none, a real model and fine-tuned versions of it are used, also cast to bf16 and fp16. Run it on one core,
-e.g. with ``taskset -c 0``. Ratios are raw bytes by stored bytes; for our codecs these are whole objects, with
-headers, tables and checksums, and equal tensors count as nothing in all rows. Times are CPU times, the best of
-the rounds; every result is compared.
+With none, a real model and fine-tuned versions of it are used, also cast to bf16 and fp16. Run it on one
+core, e.g. with ``taskset -c 0``. Ratios are raw bytes by stored bytes; for our codecs these are whole objects,
+with headers, tables and checksums, and equal tensors count as nothing in all rows. Times are CPU times, the
+best of the rounds; every result is compared.
 
 Peers that are installed take part: ``pip install zipnn blosc2 pcodec``.
 """
