@@ -4,7 +4,7 @@
 
 FILE and BASE are safetensors files with the same tensors; BASE may be ``-``, to store FILE without a base.
 With none, a real model and fine-tuned versions of it are used, also cast to bf16 and fp16. Run it on one
-core, e.g. with ``taskset -c 0``. Ratios are raw bytes by stored bytes; our codecs are measured as whole objects,
+core, e.g. with ``taskset -c 0``. Ratios are raw by stored bytes; our codecs are measured as whole objects,
 with headers, tables and checksums, and equal tensors count as nothing in all rows. Times are CPU times, the
 best of the rounds; every result is compared.
 
