@@ -33,6 +33,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Store": {
         "fsck": "fsck",
         "gc": "gc",
+        "repack": "repack",
     },
     "Remote": {
         "remote": "remote",

@@ -81,8 +81,21 @@ def choose_codec(
         return alone.codec_id
     if _size(delta, element, sample_raw, sample_base) >= _size(alone, element, sample_raw, b""):
         return alone.codec_id
+    return delta_codec(element, units, profile).codec_id
+
+
+def delta_codec(element: Element, units: int, profile: str) -> Codec:
+    """The codec that a profile has for differences.
+
+    Args:
+        element: how the object is seen.
+        units: units of the whole object; few are not worth sorting.
+        profile: one of ``PROFILES``.
+    """
+    if element == Element.BYTES:
+        return _BYTES_DELTA
     sorts = units >= _SORTED_UNITS and element.is_float and element.width <= PROFILES[profile]
-    return (_SORTED if sorts else delta).codec_id
+    return _SORTED if sorts else _DELTA
 
 
 def _size(codec: Codec, element: Element, raw: Buffer, base: Buffer) -> int:
