@@ -103,6 +103,7 @@ def nonzero_merge(mask: Buffer, planes: Sequence[Buffer], units: int) -> Buffer:
     """The planes of all units, back to back; those without a bit are zero."""
     import numpy as np
 
+    _check_width(planes)
     if len(mask) != (units + 7) // 8:
         raise ValueError("the mask has another length than the units")
     changed = np.unpackbits(np.frombuffer(mask, dtype=np.uint8), count=units, bitorder="little") != 0
@@ -117,10 +118,16 @@ def nonzero_merge(mask: Buffer, planes: Sequence[Buffer], units: int) -> Buffer:
 def _any(planes: Sequence[Buffer]) -> NDArray[Any]:
     import numpy as np
 
+    _check_width(planes)
     together = np.frombuffer(planes[0], dtype=np.uint8).copy()
     for plane in planes[1:]:
         together |= np.frombuffer(plane, dtype=np.uint8)
     return together
+
+
+def _check_width(planes: Sequence[Buffer]) -> None:
+    if len(planes) not in (1, 2, 4, 8):
+        raise ValueError(f"{len(planes)} planes")
 
 
 def _keys(base: Buffer, width: int, shift: int, bits: int) -> NDArray[Any]:
@@ -222,9 +229,8 @@ def _to_planes(units: NDArray[Any], width: int) -> Buffer:
 def _from_planes(planes: Sequence[Buffer]) -> NDArray[Any]:
     import numpy as np
 
+    _check_width(planes)
     width = len(planes)
-    if width not in (1, 2, 4, 8):
-        raise ValueError(f"{width} planes")
     count = len(planes[0])
     columns = np.empty((count, width), dtype=np.uint8)
     for i, plane in enumerate(planes):

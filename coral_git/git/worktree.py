@@ -28,6 +28,7 @@ TEMPORARY_FOLDER = "coral-tmp"
 BACKDATING_NS = 2_000_000_000
 """How far the modification time is set back: git re-reads files as young as its index (*racy git*)."""
 
+_Identity = tuple[int, ...] | None
 Expected = bytes | Callable[[int | None], bool]
 """What must be at the target: its content, or a judge of a descriptor of it (None: no regular file there)."""
 
@@ -107,7 +108,9 @@ class WorkTreeFile:
             os.utime(self.fd, ns=(modified, modified))
             if self._identity() != judged:
                 return None
-            written = self._move(modified)
+            written = self._move(modified, judged)
+            if written is None:
+                return None
             placed = os.fstat(self.fd)
             if (placed.st_size, placed.st_mtime_ns) != (written.st_size, written.st_mtime_ns):
                 return None  # somebody has written to it since, and git must look at it
@@ -157,7 +160,7 @@ class WorkTreeFile:
             return None
         return status.st_mode & 0o777 if stat.S_ISREG(status.st_mode) else None
 
-    def _identity(self) -> tuple[int, ...] | None:
+    def _identity(self) -> _Identity:
         """The numbers that change when the target is written to or replaced; None when it is missing."""
         try:
             status = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
@@ -188,11 +191,12 @@ class WorkTreeFile:
         os.close(fd)
         return None
 
-    def _move(self, modified: int) -> os.stat_result:
+    def _move(self, modified: int, judged: _Identity) -> os.stat_result | None:
         """Rename over the target; where that turns out to be another mount, copy beside it first.
 
         Returns:
-            The stat data of the file just before it took its place.
+            The stat data of the file just before it took its place; None when somebody wrote to the target
+            while it was copied.
         """
         try:
             return self._rename()
@@ -201,7 +205,7 @@ class WorkTreeFile:
                 raise
             self._copy_beside()
             os.utime(self.fd, ns=(modified, modified))
-            return self._rename()
+            return self._rename() if self._identity() == judged else None
 
     def _rename(self) -> os.stat_result:
         fsops.fault_point("rename", self._shown)
@@ -213,7 +217,7 @@ class WorkTreeFile:
     def _copy_beside(self) -> None:
         """Continue with a copy of the temporary file in the folder of the target."""
         old, home, name = self.fd, self._home, self._temporary
-        self._home = self._folder
+        self.fd, self._home, self._temporary = -1, self._folder, ""
         try:
             self._open_temporary(0o666)
             os.fchmod(self.fd, os.fstat(old).st_mode & 0o777)

@@ -19,7 +19,7 @@ from coral_git.manifest.model import Manifest, object_ids
 from coral_git.pipeline import statcache
 from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.decode import expanded, write_file
-from coral_git.pipeline.manifests import named_objects
+from coral_git.pipeline.manifests import expanded_or_none, objects_of
 from coral_git.pipeline.messages import missing_message, warn
 from coral_git.pipeline.missing import bring_objects
 from coral_git.pipeline.parallel import Workers
@@ -54,7 +54,8 @@ class Outcome:
 
     Attributes:
         written: files that are complete now.
-        changed: files left alone because somebody else had written to them.
+        changed: files that somebody else has written to, before or just after they were replaced; git is told
+            nothing of them.
         failed: files that stay manifests, with the reason.
     """
 
@@ -116,7 +117,7 @@ def _fetch(workspace: Workspace, files: Sequence[Pending]) -> set[ObjectId]:
         warn(error.message, error.hint)
     except OSError as error:
         warn(from_os_error(error, "fetch what is missing").message)
-    named = (named_objects(workspace, file.manifest) for file in files)
+    named = (objects_of(file.manifest, expanded_or_none(workspace, file.manifest)) for file in files)
     return set(find_incomplete(workspace.store, (one for objects in named for one in objects)))
 
 

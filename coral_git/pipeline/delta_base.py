@@ -64,7 +64,10 @@ class BaseOpener:
                 continue  # it lacks a base itself, after a fetch that was interrupted
             if chain[0].element != part.source.element:
                 continue
-            return chain[-1].object_id if self._is_exhausted(chain) else base
+            if not self._is_exhausted(chain):
+                return base
+            if self._store.freshen(chain[-1].object_id):
+                return chain[-1].object_id
         return None
 
     def open(self, base: ObjectId, part: HashedPart) -> DeltaBase:

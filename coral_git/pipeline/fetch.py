@@ -20,6 +20,8 @@ from coral_git.types import ObjectId, PackId
 
 _BATCH_PACKS = 16
 _DAMAGE = (IntegrityError, FormatVersionError)
+_BAD_PACK = (*_DAMAGE, PolicyError)
+"""What is wrong with one pack of a remote store and says nothing about the others."""
 
 
 def fetch_missing(
@@ -115,7 +117,7 @@ def _fetch_from(workspace: Workspace, inventory: Inventory, missing: Sequence[Ob
             progress.update(name, done, total)
             try:
                 receive_packs(workspace, inventory.remote, batch)
-            except _DAMAGE as error:
+            except _BAD_PACK as error:
                 damage = error
             done += sum(inventory.size_of(pack) for pack in batch)
     if damage is not None:
@@ -147,20 +149,22 @@ def receive_packs(workspace: Workspace, remote: RemoteStore, packs: Sequence[Pac
                 fsops.remove(download.path)
 
 
-def _download(remote: RemoteStore, downloads: Sequence[PackDownload]) -> IntegrityError | None:
-    """Get packs; where one of them is damaged, the others one by one. Gives the error of a damaged one."""
+def _download(remote: RemoteStore, downloads: Sequence[PackDownload]) -> CoralError | None:
+    """Get packs; where one of them is bad, the others one by one. Gives the error of a bad one."""
     try:
         remote.get_packs(downloads)
-    except IntegrityError as error:
-        damage = error
+    except _BAD_PACK as error:
+        damage: CoralError = error
     else:
         return None
     for download in downloads:
         if not os.path.exists(download.path):
             try:
                 remote.get_packs([download])
-            except IntegrityError as error:
+            except _BAD_PACK as error:
                 damage = error
+            except RemoteError:
+                break  # what is bad is the more important news
     return damage
 
 
@@ -172,7 +176,7 @@ def _import(workspace: Workspace, downloads: Sequence[PackDownload]) -> None:
             continue
         try:
             workspace.store.import_pack(download.path, expected=download.pack)
-        except (IntegrityError, PolicyError, FormatVersionError) as error:
+        except _BAD_PACK as error:
             error.message = f"received pack {download.pack.hex()}: {error.message}"
             failed = error
     if failed is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from coral_git.errors import CoralError
+from coral_git.errors import CoralError, ObjectMissingError
 from coral_git.manifest.model import Manifest, object_ids
 from coral_git.manifest.parse import is_manifest_start, parse
 from coral_git.pipeline.decode import expanded
@@ -60,8 +60,16 @@ def expanded_or_none(workspace: Workspace, manifest: Manifest) -> Manifest | Non
 
 
 def named_objects(workspace: Workspace, manifest: Manifest) -> tuple[ObjectId, ...]:
-    """Every object of a file: its tables, and what these name as far as they can be read."""
-    return objects_of(manifest, expanded_or_none(workspace, manifest))
+    """Every object of a file: its tables, and what these name as far as they are here.
+
+    Raises:
+        CoralError: a table is damaged.
+    """
+    try:
+        whole: Manifest | None = expanded(manifest, workspace.store)
+    except ObjectMissingError:
+        whole = None
+    return objects_of(manifest, whole)
 
 
 def objects_of(manifest: Manifest, whole: Manifest | None) -> tuple[ObjectId, ...]:

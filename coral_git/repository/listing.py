@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coral_git.errors import UsageError
+from coral_git.errors import CoralError, UsageError
 from coral_git.git.command import Git
 from coral_git.git.revisions import TreeEntry
 from coral_git.manifest.model import Manifest
@@ -52,8 +52,12 @@ def list_weights(
 
 
 def missing_objects(workspace: Workspace, manifest: Manifest) -> int:
-    """How many objects of a file the local store cannot give back; a missing table counts as one."""
-    return len(find_incomplete(workspace.store, named_objects(workspace, manifest)))
+    """How many objects of a file the local store cannot give back; a table that cannot be read is one."""
+    try:
+        named = named_objects(workspace, manifest)
+    except CoralError:
+        return 1
+    return len(find_incomplete(workspace.store, named))
 
 
 def tree_entries(workspace: Workspace, revision: str, pathspecs: Sequence[str] = ()) -> list[TreeEntry]:

@@ -155,6 +155,20 @@ def test_masks_say_which_units_are_not_zero(data: st.DataObject) -> None:
             kernel.nonzero_merge(mask, [bytes(part) + b"\1" for part in parts], units)
 
 
+@pytest.mark.parametrize("count", [0, 3, 9])
+def test_planes_are_as_many_as_a_unit_has_bytes(count: int) -> None:
+    planes = [bytes(8)] * count
+    for kernel in kernels():
+        for call in (
+            lambda one=kernel: one.nonzero_count(planes),
+            lambda one=kernel: one.nonzero_split(planes),
+            lambda one=kernel: one.nonzero_merge(b"\xff", planes, 8),
+            lambda one=kernel: one.merge(planes, False),
+        ):
+            with pytest.raises(ValueError, match=r"planes|bytes"):
+                call()
+
+
 @pytest.mark.parametrize(("shift", "bits"), [(0, 9), (-1, 3), (29, 4), (32, 0), (0, -1)])
 def test_keys_must_lie_in_a_unit(shift: int, bits: int) -> None:
     for kernel in kernels():

@@ -220,6 +220,36 @@ def test_two_mounts_with_one_device_number(root, fault):
     assert leftovers(root) == []
 
 
+@pytest.mark.parametrize("failing", ["write", "create"])
+def test_what_happens_while_it_is_copied_beside(root, fault, failing):
+    """Somebody writes to the target; or there is no room for the copy."""
+    (root / "d").mkdir()
+    (root / "d/a.st").write_bytes(b"m")
+    events = []
+
+    def interfere(name: str, path: str) -> None:
+        events.append(name)
+        if events.count("rename") == 1 and name == "rename":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        if "rename" in events and name == failing:
+            if failing == "create":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            (root / "d/a.st").write_bytes(b"somebody's")
+
+    open_before = len(os.listdir("/dev/fd"))
+    file = WorkTreeFile(str(root), b"d/a.st", git_dir=str(root / ".git"))
+    os.pwrite(file.fd, b"weights", 0)
+    fault(interfere)
+    if failing == "create":
+        with pytest.raises(StorageFullError):
+            file.commit(b"m")
+    else:
+        assert file.commit(b"m") is None
+    assert (root / "d/a.st").read_bytes() == (b"m" if failing == "create" else b"somebody's")
+    assert leftovers(root) == []
+    assert len(os.listdir("/dev/fd")) == open_before
+
+
 def test_a_git_directory_on_another_file_system(root):
     shared = Path("/dev/shm")
     if not shared.is_dir() or shared.stat().st_dev == root.stat().st_dev:
