@@ -8,6 +8,7 @@ import xxhash
 from blake3 import blake3
 
 from coral_git.codecs.base import Codec
+from coral_git.codecs.facing import base_window, can_face, face
 from coral_git.codecs.registry import codec_by_id
 from coral_git.errors import CoralError, IntegrityError, PolicyError
 from coral_git.limits import Limits
@@ -131,8 +132,8 @@ class ObjectReader:
     """
 
     __slots__ = (
-        "_base", "_codec", "_decoded", "_entry", "_kept", "block_count", "block_size", "element",
-        "object_id", "raw_length",
+        "_base", "_base_element", "_codec", "_decoded", "_entry", "_kept", "block_count", "block_size",
+        "element", "object_id", "raw_length",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, base: ObjectReader | None) -> None:
@@ -149,14 +150,19 @@ class ObjectReader:
         self._codec: Codec = codec_by_id(header.codec)
         if self._codec.needs_base and base is None:
             raise entry.damaged(f"its codec '{self._codec.name}' needs a base")
+        self._base_element = header.base_element
         if base is not None:
+            if not can_face(self.element, self._base_element):
+                raise entry.damaged(f"a base of {self._base_element.name} cannot serve {self.element.name}")
             base._kept = _NOTHING if self._wants_whole_blocks(base) else _WINDOW
 
     def _wants_whole_blocks(self, base: ObjectReader) -> bool:
         """Whether each block wants just one block of the base, and no other block wants that."""
-        size = self.block_size
-        window = base_window(self._codec, self._entry.header.base_offset, size, size)
-        return base.block_size == size and window == (size, size)
+        return self._window(self.block_size, self.block_size) == (base.block_size, base.block_size)
+
+    def _window(self, start: int, length: int) -> tuple[int, int]:
+        offset = self._entry.header.base_offset
+        return base_window(self._codec, self.element, self._base_element, offset, start, length)
 
     def block(self, number: int) -> Buffer:
         """The raw bytes of a block; read-only for the caller.
@@ -187,7 +193,8 @@ class ObjectReader:
         window: Buffer = b""
         if self._base is not None and self._codec.needs_base:
             start = number * header.block_size
-            window = self._base.read(*base_window(self._codec, header.base_offset, start, length))
+            base = self._base.read(*self._window(start, length))
+            window = face(base, self._base_element, header.element)
         try:
             data = self._codec.decode_block(payload, length, window, header.element)
         except IntegrityError as error:
@@ -233,21 +240,6 @@ class ObjectReader:
             yield data
         if digest.digest() != self.object_id:
             raise self._entry.damaged("its bytes do not match its id")
-
-
-def base_window(codec: Codec, base_offset: int, start: int, length: int) -> tuple[int, int]:
-    """Which bytes of the base a codec gets for a raw range, as (start, length); the end may be clipped.
-
-    Encoder and decoder must agree on this. A codec counts from the byte that faces the first raw byte.
-
-    Args:
-        codec: the codec.
-        base_offset: the byte of the base that the first raw byte faces.
-        start: first raw byte of the block.
-        length: raw bytes of the block.
-    """
-    first, wanted = codec.base_window(start, length)
-    return base_offset + first, wanted
 
 
 def open_chain(

@@ -80,11 +80,13 @@ class Packs:
         with open(path, "rb") as pack:
             pack.seek(offset)
             header = pack.read(128)
-            codec, element = header[8], header[9]
+            codec, element, base_element = header[8:11]
             (block_size,) = struct.unpack_from("<I", header, 12)
             (raw_length,) = struct.unpack_from("<Q", header, 48)
             base_offset, block_count = struct.unpack_from("<QI", header, 88)
             base = base[base_offset:]
+            if base_element != element and any(header[56:88]):
+                base = cast(base, base_element, element)
             lengths = [struct.unpack("<IQ", pack.read(12))[0] for _ in range(block_count)]
             raw = bytearray()
             for length in lengths:
@@ -116,6 +118,44 @@ def decode_block(codec, element, payload, size, base, start):
     else:
         body = add_residual(merged, face, width, element in FLOATS)
     return bytes(body) + planes[-1]
+
+
+def cast(base, base_element, element):
+    """The units of a base as units of another element (codecs.md, "A base of another element")."""
+    convert = CASTS.get((base_element, element))
+    if convert is None:
+        raise Unreadable(f"a base of element {base_element} cannot serve element {element}")
+    width = WIDTHS[base_element]
+    units = struct.unpack(f"<{len(base) // width}{'HI'[width == 4]}", base[: len(base) // width * width])
+    return struct.pack(f"<{len(units)}{'HI'[WIDTHS[element] == 4]}", *map(convert, units))
+
+
+def to_bf16(unit):
+    """A float32 as bfloat16, rounded to even."""
+    return ((unit + 0x7FFF + (unit >> 16 & 1)) & 0xFFFFFFFF) >> 16
+
+
+def to_f16(unit):
+    """A float32 as float16, rounded to even."""
+    sign, size = unit >> 16 & 0x8000, unit & 0x7FFFFFFF
+    if size >= 0x47800000:
+        return sign | 0x7C00 | (size >> 13 & 0x3FF if size > 0x7F800000 else 0)
+    if size < 0x38800000:
+        return sign | round(struct.unpack("<f", struct.pack("<I", size))[0] * 2**24)
+    return sign | (size - (112 << 23) + 0xFFF + (size >> 13 & 1)) >> 13
+
+
+def from_f16(unit):
+    """A float16 as float32."""
+    sign, size = (unit & 0x8000) << 16, unit & 0x7FFF
+    if size >= 0x7C00:
+        return sign | size << 13 | 0x7F800000
+    if size < 0x400:
+        return sign | struct.unpack("<I", struct.pack("<f", size * 2**-24))[0]
+    return sign | (size << 13) + (112 << 23)
+
+
+CASTS = {(3, 2): to_bf16, (3, 1): to_f16, (2, 3): lambda unit: unit << 16, (1, 3): from_f16}
 
 
 def merge(planes):
