@@ -34,6 +34,11 @@ KEYS = (
         "fast",
         "size against time of what is added: 'fast', 'balanced' (smaller for 16-bit floats) or 'best'",
     ),
+    Key(
+        "coral.similarityThreshold",
+        "0.98",
+        "cosine from which a stored tensor under another name may serve as a base, 0 to 1",
+    ),
     Key("coral.verify", "objects", "'full' also checks the SHA-256 of every file that is checked out"),
     Key(
         "coral.trustStat",
@@ -58,6 +63,7 @@ class Settings(NamedTuple):
     Attributes:
         threads: threads that encode and decode, at least 1.
         profile: how much time may be spent on the size of what is added.
+        similarity_threshold: the least cosine of a tensor and a base that was found by its values.
         verify_full: whether checkout also checks whole-file digests.
         trust_stat: whether the stat cache may answer.
         defer_smudge: whether large files are written after git has finished.
@@ -70,6 +76,7 @@ class Settings(NamedTuple):
 
     threads: int = 1
     profile: str = "fast"
+    similarity_threshold: float = 0.98
     verify_full: bool = False
     trust_stat: bool = True
     defer_smudge: bool = True
@@ -89,6 +96,7 @@ def read_settings(lookup: Lookup) -> Settings:
     return Settings(
         threads=_threads(lookup),
         profile=_choice(lookup, "coral.profile", ("fast", "balanced", "best")),
+        similarity_threshold=_fraction(lookup, "coral.similarityThreshold"),
         verify_full=_choice(lookup, "coral.verify", ("objects", "full")) == "full",
         trust_stat=_boolean(lookup, "coral.trustStat"),
         defer_smudge=_boolean(lookup, "coral.deferSmudge"),
@@ -146,6 +154,17 @@ def _threads(lookup: Lookup) -> int:
     if not _is_number(value):
         raise UsageError(f"bad number {value!r} for 'coral.threads'", hint="git config coral.threads 0")
     return int(value) or min(_cores(), 16)
+
+
+def _fraction(lookup: Lookup, name: str) -> float:
+    value = _value(lookup, name)
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UsageError(f"bad number {value!r} for '{name}'", hint=f"git config {name} 0.98")
+    return number
 
 
 def _is_number(text: str) -> bool:

@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "fsck": "fsck",
         "gc": "gc",
         "repack": "repack",
+        "deduplicate": "deduplicate",
     },
     "Remote": {
         "remote": "remote",

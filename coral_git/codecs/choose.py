@@ -13,10 +13,14 @@ from collections.abc import Callable
 from coral_git.codecs.base import Codec
 from coral_git.codecs.bucket import BucketCodec
 from coral_git.codecs.bytes_codec import BytesCodec
+from coral_git.codecs.facing import face
 from coral_git.codecs.planes import PlanesCodec
 from coral_git.codecs.prefix import PrefixCodec
 from coral_git.codecs.sub import SubCodec
 from coral_git.types import Buffer, Element
+
+Read = Callable[[int, int], Buffer]
+"""Reads (start, length) of the raw bytes of an object, fewer only at its end."""
 
 PROFILES = {"fast": 0, "balanced": 2, "best": 8}
 """Name of a profile → bytes of the largest float whose differences are sorted by exponents."""
@@ -45,7 +49,7 @@ def sample_ranges(raw_length: int, element: Element) -> list[tuple[int, int]]:
     return [(spare * i // (runs - 1) * element.width, run) for i in range(runs)]
 
 
-def sample(read: Callable[[int, int], Buffer], raw_length: int, element: Element, offset: int = 0) -> bytes:
+def sample(read: Read, raw_length: int, element: Element, offset: int = 0) -> bytes:
     """The sampled runs of an object back to back, or those of its base at the same places.
 
     Args:
@@ -64,24 +68,43 @@ def sample(read: Callable[[int, int], Buffer], raw_length: int, element: Element
     return b"".join(pieces)
 
 
-def choose_codec(
-    element: Element, sample_raw: Buffer, sample_base: Buffer | None, profile: str = "fast", units: int = 0
-) -> int:
-    """The id of the codec that makes the smaller payload of the sample; standalone where they are equal.
+def facing_sample(read: Read, base_element: Element, length: int, element: Element) -> bytes:
+    """What faces the sample of an object in a base, in the element of the object.
+
+    Args:
+        read: reads the base.
+        base_element: how the base is seen.
+        length: length of the object that is to be encoded.
+        element: how that is seen.
+    """
+    width, base_width = element.width, base_element.width
+
+    def read_facing(start: int, wanted: int) -> Buffer:
+        if element == base_element:
+            return read(start, wanted)
+        units = read(start // width * base_width, wanted // width * base_width)
+        return face(units, base_element, element)
+
+    return sample(read_facing, length, element)
+
+
+def estimate(element: Element, sample_raw: Buffer, sample_base: Buffer | None) -> int:
+    """Bytes of an encoded sample: of its differences, or alone where there is no base.
 
     Args:
         element: how the object is seen.
         sample_raw: the object's sample.
-        sample_base: the sample of the base at the same places, or None where there is no base.
-        profile: one of ``PROFILES``.
-        units: units of the whole object; few are not worth sorting.
+        sample_base: what faces it in the base.
     """
-    alone, delta = (_BYTES_ALONE, _BYTES_DELTA) if element == Element.BYTES else (_ALONE, _DELTA)
-    if sample_base is None or not len(sample_base):
-        return alone.codec_id
-    if _size(delta, element, sample_raw, sample_base) >= _size(alone, element, sample_raw, b""):
-        return alone.codec_id
-    return delta_codec(element, units, profile).codec_id
+    if sample_base is None:
+        return _size(standalone_codec(element), element, sample_raw, b"")
+    delta = _BYTES_DELTA if element == Element.BYTES else _DELTA
+    return _size(delta, element, sample_raw, sample_base)
+
+
+def standalone_codec(element: Element) -> Codec:
+    """The codec for an object without a base."""
+    return _BYTES_ALONE if element == Element.BYTES else _ALONE
 
 
 def delta_codec(element: Element, units: int, profile: str) -> Codec:

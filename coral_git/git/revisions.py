@@ -163,10 +163,27 @@ def changed_files(git: Git, commit: str) -> list[TreeEntry]:
         "--diff-merges=first-parent",
         commit,
     )
+    return _raw_entries(output)
+
+
+def recent_files(git: Git, commits: int = 32) -> list[TreeEntry]:
+    """The files that the last commits of HEAD changed, as they were then, the most recent first.
+
+    Raises:
+        GitError: there is no commit yet.
+    """
+    output = git.run(
+        "log", f"-{commits}", "--format=", "--raw", "-z", "--no-abbrev", "--no-renames", "-m", "HEAD"
+    )
+    return _raw_entries(output)
+
+
+def _raw_entries(output: bytes) -> list[TreeEntry]:
+    """What ``--raw -z`` lists, without what was deleted."""
     fields = output.split(b"\0")
     entries = []
     for meta, path in zip(fields[::2], fields[1::2], strict=False):
-        _, mode, _, oid, status = meta.lstrip(b":").split(b" ")
+        _, mode, _, oid, status = meta.lstrip(b":\n").split(b" ")
         if status != b"D":
             entries.append(TreeEntry(mode.decode(), oid.decode(), path))
     return entries

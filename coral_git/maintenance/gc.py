@@ -19,6 +19,7 @@ from coral_git.maintenance.reachability import Reachable, find_reachable
 from coral_git.maintenance.survey import PackState, Survey, is_sound, take_survey
 from coral_git.pipeline.workspace import Workspace
 from coral_git.store.locks import exclusive_lock
+from coral_git.store.sketch_table import SketchTable
 from coral_git.store.store import Store
 from coral_git.types import ObjectId
 
@@ -138,6 +139,7 @@ class _Run:
             self._empty(survey, closure)
         trash.remove_empty_places(self._store)
         self._store.refresh()
+        SketchTable(self._store.cache.database).forget_gone()
 
     # What is kept
 

@@ -1,31 +1,36 @@
-"""Packs written anew with smaller codecs for the differences in them.
+"""Packs written anew with better bases and smaller codecs for the differences in them.
 
-What was added with a fast profile can be stored smaller later, when nobody waits. Every object keeps its
-base, so that the chains stay as they are. A pack is replaced by one with the same objects, and goes to the
-trash as with gc: any reader can still bring it back.
+What was added with a fast profile, or without knowing a base, can be stored smaller later, when nobody waits.
+A pack is replaced by one with the same objects, and goes to the trash as with gc: any reader can still bring
+it back.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 from blake3 import blake3
 
 from coral_git.codecs.base import Codec, EncodedObject
 from coral_git.codecs.choose import delta_codec
+from coral_git.codecs.facing import base_window, face
 from coral_git.codecs.sub import SubCodec
 from coral_git.errors import CoralError, IntegrityError, StorageFullError, from_os_error
 from coral_git.maintenance import trash
+from coral_git.maintenance.base_plan import NewBase, Planner
 from coral_git.maintenance.survey import PackState, take_survey
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.workspace import Workspace
 from coral_git.store.location import Location
 from coral_git.store.locks import exclusive_lock
-from coral_git.store.objects import base_window
+from coral_git.store.objects import verify_object
 from coral_git.store.pack_format import ENTRY_HEADER_LENGTH, TABLE_ROW_LENGTH
 from coral_git.store.store import Store
+from coral_git.store.writer import PackWriter
 from coral_git.types import Buffer, ObjectId
 
 _FAST = SubCodec()
@@ -43,9 +48,11 @@ class RepackReport:
     Attributes:
         dry_run: whether nothing was changed.
         profile: the profile whose codecs were tried.
+        depth: deltas on top of each other, at most.
         packs: packs that were looked at.
         rewritten: packs that were replaced.
         objects: objects that are smaller now.
+        rebased: objects among them that have another base, or have one for the first time.
         bytes_before: length of the packs that were replaced.
         bytes_saved: how much shorter their successors are.
         warnings: packs that stay as they are, and why.
@@ -53,24 +60,34 @@ class RepackReport:
 
     dry_run: bool
     profile: str
+    depth: int
     packs: int = 0
     rewritten: int = 0
     objects: int = 0
+    rebased: int = 0
     bytes_before: int = 0
     bytes_saved: int = 0
     warnings: list[str] = field(default_factory=list)
 
 
 def repack(
-    workspace: Workspace, *, profile: str = "best", dry_run: bool = False, progress: Progress | None = None
+    workspace: Workspace,
+    *,
+    profile: str = "best",
+    depth: int | None = None,
+    only_full: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> RepackReport:
-    """Write packs anew in which differences can be stored smaller.
+    """Write packs anew in which objects can be stored smaller.
 
     Args:
         workspace: the repository.
         profile: whose codecs are tried; one of ``codecs.choose.PROFILES``.
+        depth: deltas on top of each other, at most; deeper chains are cut. None for what adding allows.
+        only_full: look for bases of full copies only, and leave everything else as it is.
         dry_run: change nothing, only count.
-        progress: is told the name of the pack in hand, the bytes done and the bytes in all.
+        progress: is told what is in hand, how much of it is done and how much there is.
 
     Raises:
         LockedError: gc or another repack is running.
@@ -78,95 +95,113 @@ def repack(
         CoralError: the file system failed; the same.
     """
     store = workspace.store
-    report = RepackReport(dry_run, profile)
+    report = RepackReport(dry_run, profile, depth or workspace.limits.chain_depth)
+    tell: Progress = progress or (lambda name, done, total: None)
     try:
         with exclusive_lock(store.layout.lock, "gc"):
             states = take_survey(store).packs
+            copies = (entry for state in states for entry in state.entries)
+            threshold = workspace.settings.similarity_threshold
+            planner = Planner(store, copies, threshold, report.depth, only_full=only_full)
+            plan = planner.plan(partial(tell, "looking for bases"))
             total = sum(state.info.size for state in states)
             done = 0
             for state in states:
-                if progress is not None:
-                    progress(state.info.id.hex()[:12], done, total)
-                _repack_one(workspace, state, report)
+                tell(state.info.id.hex()[:12], done, total)
+                _repack_one(workspace, state, _jobs(state, plan, None if only_full else profile), report)
                 done += state.info.size
     except OSError as error:
         raise from_os_error(error, f"repack '{workspace.store_root}'") from error
     return report
 
 
-def _repack_one(workspace: Workspace, state: PackState, report: RepackReport) -> None:
+class _Job(NamedTuple):
+    """How an entry is to be encoded anew."""
+
+    location: Location
+    base: ObjectId
+    codec: Codec
+    is_forced: bool
+
+
+def _jobs(state: PackState, plan: Mapping[ObjectId, NewBase], profile: str | None) -> list[_Job]:
+    """What to try for the entries of a pack."""
+    jobs = []
+    for location in state.entries:
+        new = plan.get(location.object_id)
+        units = location.raw_length // location.element.width
+        codec = delta_codec(location.element, units, profile or "fast")
+        if new is not None:
+            jobs.append(_Job(location, new.base, codec, new.is_forced))
+        elif profile and location.base and location.codec == _FAST.codec_id != codec.codec_id:
+            jobs.append(_Job(location, location.base, codec, False))
+    return jobs
+
+
+def _repack_one(workspace: Workspace, state: PackState, jobs: list[_Job], report: RepackReport) -> None:
     """Replace one pack, if that is worth it; a damaged one stays as it is."""
     store = workspace.store
-    smaller: set[ObjectId] = set()
-    saved = 0
     report.packs += 1
-    wanted = [one for one in state.entries if _better_codec(one, report.profile) is not None]
-    if not wanted:
+    if not jobs:
         return
+    done: dict[ObjectId, _Job] = {}
+    saved = 0
     try:
         with Workers(min(workspace.settings.threads, _MOST_THREADS)) as workers, store.writer() as writer:
-            encoded_objects = _encode_all(store, wanted, report.profile, workers)
-            for location, encoded in zip(wanted, encoded_objects, strict=True):
-                gain = location.entry_length - _entry_length(encoded)
-                if gain > 0:
+            encode = partial(_encode, store)
+            for job, encoded in zip(jobs, workers.map(encode, jobs), strict=True):
+                gain = job.location.entry_length - _entry_length(encoded)
+                if gain > 0 or job.is_forced:
                     writer.add(encoded)
-                    smaller.add(location.object_id)
+                    done[job.location.object_id] = job
                     saved += gain
-            if saved * 100 < state.info.size * _WORTH_PERCENT:
+            is_forced = any(job.is_forced for job in done.values())
+            if not is_forced and saved * 100 < state.info.size * _WORTH_PERCENT:
                 return
             if not report.dry_run:
-                for location in state.entries:
-                    if location.object_id not in smaller:
-                        writer.copy(location)
-                written = writer.finish()
-                if state.info.id not in written:
-                    trash.throw_away(store, [state], time.time())
+                _replace(store, state, done, writer)
     except StorageFullError:
         raise
     except CoralError as error:
         report.warnings.append(f"pack '{state.info.id.hex()}' stays as it is: {error.message}")
         return
     report.rewritten += 1
-    report.objects += len(smaller)
+    report.objects += len(done)
+    report.rebased += sum(job.base != job.location.base for job in done.values())
     report.bytes_before += state.info.size
     report.bytes_saved += saved
 
 
-def _better_codec(location: Location, profile: str) -> Codec | None:
-    """The codec that makes an entry smaller, as far as the profile goes; None where there is none."""
-    if location.codec != _FAST.codec_id:
-        return None
-    codec = delta_codec(location.element, location.raw_length // location.element.width, profile)
-    return None if codec.codec_id == location.codec else codec
+def _replace(store: Store, state: PackState, done: Mapping[ObjectId, _Job], writer: PackWriter) -> None:
+    """Publish the new entries with the others of the pack, and throw the pack away."""
+    for location in state.entries:
+        if location.object_id not in done:
+            writer.copy(location)
+    written = writer.finish()
+    if state.info.id not in written:
+        trash.throw_away(store, [state], time.time())
 
 
-def _encode_all(
-    store: Store, locations: list[Location], profile: str, workers: Workers
-) -> Iterator[EncodedObject]:
-    def encode(location: Location) -> EncodedObject:
-        codec = _better_codec(location, profile)
-        assert codec is not None
-        return _encode(store, location, codec)
-
-    return workers.map(encode, locations)
-
-
-def _encode(store: Store, location: Location, codec: Codec) -> EncodedObject:
-    """An object encoded anew against the base that it has, block by block, and compared.
+def _encode(store: Store, job: _Job) -> EncodedObject:
+    """An object encoded anew against a base, block by block, and compared; both are read to the end.
 
     Raises:
         IntegrityError: object or base are damaged, or an encoded block does not decode.
         ObjectMissingError: the base is gone.
     """
-    assert location.base is not None
-    reader, base = store.reader(location.object_id), store.reader(location.base)
+    location, codec = job.location, job.codec
+    damage = verify_object(store.reader(job.base)) if job.base != location.base else None
+    if damage is not None:
+        raise damage
+    reader, base = store.reader(location.object_id), store.reader(job.base)
     size = codec.block_size(location.element, store.limits)
     digest = blake3()
     blocks: list[list[Buffer]] = []
     for start in range(0, location.raw_length, size):
         raw = reader.read(start, min(size, location.raw_length - start))
         digest.update(raw)
-        faced = base.read(*base_window(codec, 0, start, len(raw)))
+        window = base.read(*base_window(codec, location.element, base.element, 0, start, len(raw)))
+        faced = face(window, base.element, location.element)
         blocks.append(codec.encode_block(raw, faced, location.element))
         if not codec.decodes_to(blocks[-1], raw, faced, location.element):
             raise IntegrityError(f"codec '{codec.name}' does not decode object '{location.object_id.hex()}'")
@@ -177,8 +212,8 @@ def _encode(store: Store, location: Location, codec: Codec) -> EncodedObject:
         raw_length=location.raw_length,
         codec=codec.codec_id,
         element=location.element,
-        base=location.base,
-        base_element=location.element,
+        base=job.base,
+        base_element=base.element,
         base_offset=0,
         block_size=size,
         blocks=blocks,

@@ -6,7 +6,7 @@ the bytes between the tensors, the same part of theirs; for a chunk, the chunk a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from coral_git.manifest.model import Manifest
 from coral_git.types import ObjectId
@@ -35,10 +35,22 @@ class PreviousVersion:
 
 
 class BaseFinder:
-    """Candidates from several previous versions, the most recent first."""
+    """Candidates from several previous versions, the most recent first, and from other files.
 
-    def __init__(self, manifests: Iterable[Manifest]) -> None:
+    Args:
+        manifests: the previous versions, expanded.
+        elsewhere: gives part ``number`` of the tensors of a name in other files.
+    """
+
+    def __init__(
+        self, manifests: Iterable[Manifest], elsewhere: Callable[[str, int], Sequence[ObjectId]]
+    ) -> None:
         self._versions = [PreviousVersion(manifest) for manifest in manifests]
+        self._elsewhere = elsewhere
+
+    def namesakes(self, name: str, index: int) -> Sequence[ObjectId]:
+        """Candidates for a part of a tensor in other files; slow when it is asked first."""
+        return self._elsewhere(name, index)
 
     def rest_part(self, index: int) -> tuple[ObjectId, ...]:
         """Candidates for a part of the bytes between the tensors."""

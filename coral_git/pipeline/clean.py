@@ -29,9 +29,11 @@ from coral_git.pipeline.bases import BaseFinder
 from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.encode import Encoder
 from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, objects_of, previous_manifests
+from coral_git.pipeline.namesakes import Namesakes
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import PartSource, hash_part, part_of_bytes, read_ranges
 from coral_git.pipeline.progress import Progress
+from coral_git.pipeline.similar import SimilarObjects
 from coral_git.pipeline.source import FileSource, Intake
 from coral_git.pipeline.workspace import Workspace
 from coral_git.store.writer import PackWriter
@@ -153,12 +155,19 @@ def _clean_bytes(
             return text
     with Progress("adding") as progress:
         shown = partial(progress.update, os.fsdecode(path))
-        return _make_manifest(workspace, source, workers, _finder(workspace, previous), write, shown)
+        return _make_manifest(workspace, source, workers, _finder(workspace, path, previous), write, shown)
 
 
-def _finder(workspace: Workspace, previous: Iterable[StoredManifest]) -> BaseFinder:
+def _finder(workspace: Workspace, path: bytes, previous: Iterable[StoredManifest]) -> BaseFinder:
     expanded = (expanded_or_none(workspace, stored.manifest) for stored in previous)
-    return BaseFinder(manifest for manifest in expanded if manifest is not None)
+    known = (manifest for manifest in expanded if manifest is not None)
+    return BaseFinder(known, Namesakes(workspace, path).objects)
+
+
+def _encoder(workspace: Workspace, workers: Workers) -> Encoder:
+    settings = workspace.settings
+    search = SimilarObjects(workspace.store, settings.similarity_threshold)
+    return Encoder(workspace.store, workers, profile=settings.profile, search=search)
 
 
 def _is_file_of(manifest: Manifest, source: FileSource, workers: Workers, workspace: Workspace) -> bool:
@@ -179,7 +188,7 @@ def _store_again(
     with workspace.store.writer() as writer:
         lacking = _find_lacking(workspace, objects_of(manifest, whole), writer)
         wanted = [one for one in placements(whole, workspace.limits) if one.object_id in lacking]
-        encoder = Encoder(workspace.store, workers, profile=workspace.settings.profile)
+        encoder = _encoder(workspace, workers)
         encoder.store_parts((_part_at(source, placement) for placement in wanted), writer)
         writer.finish()
 
@@ -209,7 +218,7 @@ def _make_manifest(
     if not write:
         ids = [part.object_id for part in workers.map(hash_part, sources)]
         return render(_assemble(layout, parts, ids, source.size, digest(), limits)[0])
-    encoder = Encoder(workspace.store, workers, profile=workspace.settings.profile)
+    encoder = _encoder(workspace, workers)
     with workspace.store.writer() as writer:
         ids = encoder.store_parts(sources, writer)
         manifest, tables = _assemble(layout, parts, ids, source.size, digest(), limits)
@@ -231,13 +240,13 @@ def _announced(
 
 
 def _with_bases(source: FileSource, part: Part, is_chunked: bool, bases: BaseFinder) -> PartSource:
+    read = read_ranges(source, part.ranges)
     if part.tensor is not None:
         candidates = bases.tensor_part(part.tensor, part.number)
-    elif is_chunked:
-        candidates = bases.chunk(part.number)
-    else:
-        candidates = bases.rest_part(part.number)
-    return PartSource(read_ranges(source, part.ranges), part.length, part.element, candidates)
+        namesakes = partial(bases.namesakes, part.tensor, part.number)
+        return PartSource(read, part.length, part.element, candidates, namesakes)
+    candidates = bases.chunk(part.number) if is_chunked else bases.rest_part(part.number)
+    return PartSource(read, part.length, part.element, candidates)
 
 
 def _assemble(

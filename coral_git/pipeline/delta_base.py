@@ -1,4 +1,8 @@
-"""The base of a delta: which object it may be, and its bytes, which are compared with its id.
+"""The base of a delta: which object it is, and its bytes, which are compared with its id.
+
+The previous version of a path is nearly always the best base and is taken when it helps. Where there is none,
+or it is no help, a better one may be stored under another name: then several are tried on a sample, and the
+smallest estimate decides.
 
 A delta is worth what its base is worth. So a base that cannot be read, or that has not the bytes that its id
 names, is passed over, and the next version of a file is stored in full.
@@ -7,10 +11,14 @@ names, is passed over, and the next version of a file is stored in full.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
 
-from coral_git.errors import IntegrityError, ObjectMissingError
+from coral_git.codecs.base import Codec
+from coral_git.codecs.choose import estimate, facing_sample
+from coral_git.codecs.facing import base_window, can_face
+from coral_git.errors import CoralError, IntegrityError, ObjectMissingError
 from coral_git.limits import KIB, Limits
 from coral_git.pipeline.part_source import HashedPart, ReadRange
 from coral_git.store.location import Location
@@ -19,6 +27,24 @@ from coral_git.store.store import Store
 from coral_git.types import Buffer, Element, ObjectId
 
 _SMALL_CHAIN = 64 * KIB  # beside this the headers of small objects do not count
+_TRIED = 4
+"""So many bases from elsewhere are compared, each by decoding a few of its blocks."""
+
+
+class BaseSearch(Protocol):
+    """Where bases are looked for when the previous version of the path has none."""
+
+    def note(self, part: HashedPart) -> None:
+        """Remember an object that is being stored, so that it is found later."""
+
+    def save(self) -> None:
+        """Keep what was noted."""
+
+    def similar(self, part: HashedPart) -> Iterable[ObjectId]:
+        """Objects that may be a base of a part, the best guess first."""
+
+    def is_similar(self, own: bytes, other: bytes, element: Element) -> bool:
+        """Whether the samples of two objects are alike enough for the one to be a base of the other."""
 
 
 class DeltaBase(NamedTuple):
@@ -26,14 +52,24 @@ class DeltaBase(NamedTuple):
 
     Attributes:
         object_id: its id.
+        element: how its units are seen.
         read: reads a range of its raw bytes.
         is_verified: whether what ``read`` gives is known to be what the id names. Otherwise whoever reads
             all of it from start to end has to compare.
     """
 
     object_id: ObjectId
+    element: Element
     read: ReadRange
     is_verified: bool
+
+    def window(self, codec: Codec, element: Element, start: int, length: int) -> Buffer:
+        """The bytes that belong to a raw range of an object with this codec and element, as they are."""
+        return self.read(*base_window(codec, element, self.element, 0, start, length))
+
+    def sample(self, length: int, element: Element) -> bytes:
+        """What faces the sample of an object of ``length`` bytes, in its element."""
+        return facing_sample(self.read, self.element, length, element)
 
 
 class BaseOpener:
@@ -42,50 +78,109 @@ class BaseOpener:
     Args:
         store: where bases are.
         kept_bytes: a base up to this length is decoded once and stays in memory while it is in use.
+        search: where else bases are looked for; None where only those that a part names are allowed.
     """
 
-    def __init__(self, store: Store, kept_bytes: int) -> None:
+    def __init__(self, store: Store, kept_bytes: int, search: BaseSearch | None = None) -> None:
         self._store = store
         self._kept_bytes = kept_bytes
         self._limits: Limits = store.limits
         self._readers = _Readers(store)
+        self._search = search
 
-    def find(self, part: HashedPart) -> ObjectId | None:
-        """The first base that is here and alike; where its chain is at a limit, the full copy at its end.
+    def choose(self, part: HashedPart, own: bytes) -> DeltaBase | None:
+        """The base that a part should be built on: one against which its sample is smaller than alone.
 
-        Gc is told that it is wanted.
+        Args:
+            part: the part.
+            own: its sample.
         """
-        for base in part.source.bases:
+        element, length = part.source.element, part.source.length
+        alone = estimate(element, own, None)
+        for named in islice(self._usable(part.source.bases, part), 1):
+            base = self._open_or_none(named, part)
+            if base is not None and estimate(element, own, base.sample(length, element)) < alone:
+                return base
+        found = self._best_elsewhere(part, own, alone)
+        return None if found is None else self._open_or_none(found, part)
+
+    def _best_elsewhere(self, part: HashedPart, own: bytes, alone: int) -> ObjectId | None:
+        """The best base under another name, by the estimated size; None where none is smaller than alone."""
+        if self._search is None:
+            return None
+        best, smallest = None, alone
+        for guess, is_named in self._guesses(part, self._search):
+            size = self._try(guess, part, own, None if is_named else self._search)
+            if size is not None and size < smallest:
+                best, smallest = guess, size
+        return best
+
+    def _guesses(self, part: HashedPart, search: BaseSearch) -> Iterator[tuple[ObjectId, bool]]:
+        """Usable bases from elsewhere, and whether they were found by the name of the tensor."""
+        tried = set(part.source.bases)
+        for is_named, found in ((True, part.source.namesakes()), (False, search.similar(part))):
+            fresh = [one for one in dict.fromkeys(self._usable(found, part)) if one not in tried]
+            tried.update(fresh[:_TRIED])
+            yield from ((one, is_named) for one in fresh[:_TRIED])
+
+    def _try(self, guess: ObjectId, part: HashedPart, own: bytes, judge: BaseSearch | None) -> int | None:
+        """The estimated size of a part's sample on a base; None where it cannot or should not be one."""
+        element, length = part.source.element, part.source.length
+        try:
+            reader = self._store.reader(guess)
+            faced = facing_sample(reader.read, reader.element, length, element)
+        except (CoralError, OSError):
+            return None
+        if judge is not None and not judge.is_similar(own, faced, element):
+            return None
+        return estimate(element, own, faced)
+
+    def _usable(self, candidates: Iterable[ObjectId], part: HashedPart) -> Iterator[ObjectId]:
+        """Those that are here and of a kind; where a chain is at a limit, the full copy at its end.
+
+        Gc is told that they are wanted.
+        """
+        for base in candidates:
             if base == part.object_id or not self._store.freshen(base):
                 continue
             try:
                 chain = self._store.chain(base)
             except (IntegrityError, ObjectMissingError):
                 continue  # it lacks a base itself, after a fetch that was interrupted
-            if chain[0].element != part.source.element:
+            if not can_face(part.source.element, chain[0].element):
                 continue
             if not self._is_exhausted(chain):
-                return base
-            if self._store.freshen(chain[-1].object_id):
-                return chain[-1].object_id
-        return None
+                yield base
+            elif self._is_good_end(chain[-1], part):
+                yield chain[-1].object_id
 
-    def open(self, base: ObjectId, part: HashedPart) -> DeltaBase:
-        """A base ready to be read.
+    def _is_good_end(self, end: Location, part: HashedPart) -> bool:
+        if end.object_id == part.object_id or not can_face(part.source.element, end.element):
+            return False
+        return self._store.freshen(end.object_id)
 
-        Raises:
-            CoralError: it is damaged or gone.
-        """
+    def _open_or_none(self, base: ObjectId, part: HashedPart) -> DeltaBase | None:
+        """A base ready to be read, or None where it is damaged or gone."""
+        try:
+            return self._open(base, part)
+        except (CoralError, OSError):
+            return None
+
+    def _open(self, base: ObjectId, part: HashedPart) -> DeltaBase:
         reader = self._store.reader(base)
+        element = reader.element
         if reader.raw_length <= self._kept_bytes:
             data = memoryview(b"".join(reader.verified_blocks()))
-            return DeltaBase(base, lambda start, length: data[start : start + length], True)
-        is_aligned = reader.raw_length == part.source.length and part.source.element != Element.BYTES
+            return DeltaBase(base, element, lambda start, length: data[start : start + length], True)
+        is_alike = reader.raw_length == part.source.length and element == part.source.element
+        is_aligned = is_alike and element != Element.BYTES
         if not is_aligned:  # nobody will read all of it in one go
             damage = verify_object(reader)
             if damage is not None:
                 raise damage
-        return DeltaBase(base, lambda start, length: self._readers.read(base, start, length), not is_aligned)
+        return DeltaBase(
+            base, element, lambda start, length: self._readers.read(base, start, length), not is_aligned
+        )
 
     def _is_exhausted(self, chain: Sequence[Location]) -> bool:
         """Whether nothing more may be built on the first entry of a chain."""

@@ -14,12 +14,12 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from coral_git.codecs.base import Codec, EncodedObject
-from coral_git.codecs.choose import choose_codec, sample
-from coral_git.codecs.registry import codec_by_id
+from coral_git.codecs.choose import delta_codec, sample, standalone_codec
+from coral_git.codecs.facing import face
 from coral_git.errors import CoralError, IntegrityError
 from coral_git.limits import MIB
 from coral_git.pipeline.closure import find_incomplete
-from coral_git.pipeline.delta_base import BaseOpener, DeltaBase
+from coral_git.pipeline.delta_base import BaseOpener, BaseSearch, DeltaBase
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import HashedPart, PartSource, hash_part
 from coral_git.store.store import Store
@@ -64,17 +64,25 @@ class Encoder:
         workers: the threads.
         profile: how much time may be spent on size; one of ``codecs.choose.PROFILES``.
         store_all: whether objects are written even though the store has them (packs for somebody else).
+        search: finds bases that parts do not name themselves.
     """
 
     def __init__(
-        self, store: Store, workers: Workers, *, profile: str = "fast", store_all: bool = False
+        self,
+        store: Store,
+        workers: Workers,
+        *,
+        profile: str = "fast",
+        store_all: bool = False,
+        search: BaseSearch | None = None,
     ) -> None:
         self._store = store
         self._profile = profile
         self._store_all = store_all
         self._workers = workers
         self._kept_bytes = min(store.limits.kept_part_bytes, _KEPT_IN_ALL // workers.window)
-        self._bases = BaseOpener(store, self._kept_bytes)
+        self._search = search
+        self._bases = BaseOpener(store, self._kept_bytes, search)
 
     def store_parts(self, parts: Iterable[PartSource], writer: PackWriter) -> list[ObjectId]:
         """Store every part that the store lacks.
@@ -92,6 +100,8 @@ class Encoder:
         with Workers(1) as writing:
             for _ in writing.map(writer.add, self._collect(blocks)):
                 pass
+        if self._search is not None:
+            self._search.save()
         return ids
 
     def _unknown(
@@ -114,15 +124,13 @@ class Encoder:
     def _choose(self, part: HashedPart) -> _Choice:
         """Base and codec of a part, by the size of an encoded sample."""
         element, length = part.source.element, part.source.length
-        try:
-            found = self._bases.find(part)
-            base = None if found is None else self._bases.open(found, part)
-            faced = None if base is None else sample(base.read, length, element)
-        except (CoralError, OSError):
-            base = faced = None  # a damaged base must not keep its next version from being stored
+        if self._search is not None:
+            self._search.note(part)
         own = sample(part.read, length, element)
-        codec = codec_by_id(choose_codec(element, own, faced, self._profile, length // element.width))
-        return self._choice(part, codec, base if codec.needs_base else None)
+        base = self._bases.choose(part, own)
+        if base is None:
+            return self._choice(part, standalone_codec(element), None)
+        return self._choice(part, delta_codec(element, length // element.width, self._profile), base)
 
     def _choice(self, part: HashedPart, codec: Codec, base: DeltaBase | None) -> _Choice:
         return _Choice(part, codec, base, codec.block_size(part.source.element, self._store.limits))
@@ -139,9 +147,7 @@ class Encoder:
                 assembly = None
 
     def _encode_alone(self, part: HashedPart) -> EncodedObject:
-        element, length = part.source.element, part.source.length
-        codec = codec_by_id(choose_codec(element, sample(part.read, length, element), None))
-        choice = self._choice(part, codec, None)
+        choice = self._choice(part, standalone_codec(part.source.element), None)
         assembly = _Assembly(choice)
         for block in self._workers.map(_encode_block, _blocks((choice,))):
             assembly.add(block)
@@ -192,7 +198,7 @@ class _Assembly:
             codec=choice.codec.codec_id,
             element=part.source.element,
             base=None if base is None else base.object_id,
-            base_element=Element.BYTES if base is None else part.source.element,
+            base_element=Element.BYTES if base is None else base.element,
             base_offset=0,
             block_size=choice.block_size,
             blocks=self._payloads,
@@ -213,18 +219,21 @@ def _encode_block(task: tuple[_Choice, int]) -> _Block:
     length = min(choice.block_size, part.source.length - start)
     raw = part.read(start, length)
     unverified = raw if part.data is None else None
+    element = part.source.element
+    window: Buffer = b""
     base: Buffer = b""
     if choice.base is not None:
         try:
-            base = choice.base.read(*codec.base_window(start, length))
+            window = choice.base.window(codec, element, start, length)
         except (CoralError, OSError):
             return _Block(choice, number, None, unverified, None)
-    payload = codec.encode_block(raw, base, part.source.element)
-    if not codec.decodes_to(payload, raw, base, part.source.element):
+        base = face(window, choice.base.element, element)
+    payload = codec.encode_block(raw, base, element)
+    if not codec.decodes_to(payload, raw, base, element):
         raise IntegrityError(
             f"codec '{codec.name}' does not decode to what it encoded "
             f"(object {part.object_id.hex()}, block {number})",
             hint="nothing was stored; please report this with the file",
         )
     checks_base = choice.base is not None and not choice.base.is_verified
-    return _Block(choice, number, payload, unverified, base if checks_base else None)
+    return _Block(choice, number, payload, unverified, window if checks_base else None)

@@ -24,12 +24,14 @@ class PartSource(NamedTuple):
         length: bytes of the part.
         element: how codecs see the bytes.
         bases: objects the part may be a small change of, the best guess first.
+        namesakes: finds more of them under the same name in other files; asked where those do not help.
     """
 
     read: ReadRange
     length: int
     element: Element
     bases: tuple[ObjectId, ...] = ()
+    namesakes: Callable[[], Sequence[ObjectId]] = tuple
 
 
 class HashedPart(NamedTuple):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _inherited: list[sqlite3.Connection] = []
 _BUSY_SECONDS = 30
 _SCHEMA = """
@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS stat(
     inode INTEGER NOT NULL, device INTEGER NOT NULL, recorded_ns INTEGER NOT NULL, manifest BLOB NOT NULL
     ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS manifests(blob BLOB PRIMARY KEY, objects BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sketches(
+    id BLOB NOT NULL, reach INTEGER NOT NULL, element INTEGER NOT NULL, bits BLOB NOT NULL,
+    PRIMARY KEY (id, reach)) WITHOUT ROWID;
 """
 
 

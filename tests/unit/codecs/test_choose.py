@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coral_git.codecs.choose import choose_codec, sample, sample_ranges
+from coral_git.codecs.choose import delta_codec, estimate, sample, sample_ranges, standalone_codec
 from coral_git.types import Element
 
 RNG = random.Random(11)
@@ -24,24 +24,22 @@ def sampled(data: bytes, element: Element, length: int | None = None, offset: in
 
 
 @pytest.mark.parametrize(
-    ("element", "raw", "base", "expected"),
+    ("element", "raw", "base", "is_smaller"),
     [
-        (Element.F32, TUNED, WEIGHTS, 4),
-        (Element.F32, TUNED, OTHER, 3),
-        (Element.F32, TUNED, None, 3),
-        (Element.F32, WEIGHTS, WEIGHTS, 4),
-        (Element.F32, bytes(400_000), bytes(400_000), 3),
-        (Element.BYTES, TUNED, TUNED, 2),
-        (Element.BYTES, TUNED, OTHER, 1),
-        (Element.BYTES, TUNED, None, 1),
-        (Element.BYTES, TUNED, TUNED[100:], 2),
+        (Element.F32, TUNED, WEIGHTS, True),
+        (Element.F32, TUNED, OTHER, False),
+        (Element.F32, WEIGHTS, WEIGHTS, True),
+        (Element.F32, bytes(400_000), bytes(400_000), False),
+        (Element.BYTES, TUNED, TUNED, True),
+        (Element.BYTES, TUNED, OTHER, False),
+        (Element.BYTES, TUNED, TUNED[100:], True),
     ],
 )
-def test_delta_only_where_it_is_smaller(
-    element: Element, raw: bytes, base: bytes | None, expected: int
+def test_the_estimate_tells_a_base_from_another_tensor(
+    element: Element, raw: bytes, base: bytes, is_smaller: bool
 ) -> None:
-    based = None if base is None else sampled(base, element, len(raw))
-    assert choose_codec(element, sampled(raw, element), based) == expected
+    own, faced = sampled(raw, element), sampled(base, element, len(raw))
+    assert (estimate(element, own, faced) < estimate(element, own, None)) == is_smaller
 
 
 @pytest.mark.parametrize(
@@ -56,14 +54,13 @@ def test_delta_only_where_it_is_smaller(
     ],
 )
 def test_profiles_choose_between_deltas(element: Element, profile: str, units: int, expected: int) -> None:
-    raw, base = sampled(TUNED, element), sampled(WEIGHTS, element)
-    assert choose_codec(element, raw, base, profile, units) == expected
-    assert choose_codec(element, raw, None, profile, units) == 3
+    assert delta_codec(element, units, profile).codec_id == expected
 
 
-def test_empty_samples() -> None:
-    assert choose_codec(Element.F32, b"", None) == 3
-    assert choose_codec(Element.BYTES, b"", b"") == 1
+def test_empty_samples_are_nothing() -> None:
+    for element in Element:
+        assert estimate(element, b"", None) == estimate(element, b"", b"") == 0
+        assert standalone_codec(element).codec_id == (1 if element == Element.BYTES else 3)
 
 
 @given(st.integers(0, 1 << 33), st.sampled_from(list(Element)))

@@ -8,8 +8,8 @@ from blake3 import blake3
 
 from coral_git import fsops
 from coral_git.codecs.base import EncodedObject
+from coral_git.codecs.facing import base_window
 from coral_git.codecs.registry import codec_by_id
-from coral_git.store.objects import base_window
 from coral_git.store.store import Store
 from coral_git.types import Element, ObjectId
 
@@ -34,7 +34,9 @@ class Builder:
             block = raw[start : start + block_size]
             window = b""
             if base is not None:
-                first, length = base_window(codec, base_offset, start, len(block))
+                first, length = base_window(
+                    codec, Element.BYTES, Element.BYTES, base_offset, start, len(block)
+                )
                 window = base[first : first + length]
             blocks.append(codec.encode_block(block, window, Element.BYTES))
         named = base_id if base is None else self.object_id(base)

@@ -1,0 +1,1 @@
+"""How alike two tensors are, from a few of their values."""
