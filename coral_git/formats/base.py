@@ -6,10 +6,11 @@ from those ranges and from the bytes between them, so a wrong proposal costs spa
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import BinaryIO, NamedTuple, Protocol
 
 from coral_git.limits import Limits
-from coral_git.types import ByteSource, DType
+from coral_git.types import Buffer, ByteSource, DType, tensor_bytes
 
 HEAD_BYTES = 512
 """How much of a file ``FormatReader.sniff`` sees."""
@@ -71,4 +72,74 @@ class FormatReader(Protocol):
 
         Raises:
             NotThisFormat: the file is something else, or strange; any other exception means the same.
+        """
+
+
+class TensorData(NamedTuple):
+    """A tensor that is to be written.
+
+    Attributes:
+        name: its name.
+        dtype: its data type.
+        shape: its dimensions.
+        read: reads (start, length) of its bytes, which are in the order of C and little endian unless the
+            dtype says otherwise.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    read: Callable[[int, int], Buffer]
+
+    @property
+    def length(self) -> int:
+        """Its bytes.
+
+        Raises:
+            ValueError: dtype and shape do not make whole bytes.
+        """
+        length = tensor_bytes(self.dtype, self.shape)
+        if length is None:
+            raise ValueError(f"a tensor of {self.dtype.name} cannot have the shape {self.shape}")
+        return length
+
+
+class FormatWriter(Protocol):
+    """Makes a valid file of a set of tensors, in a stream: memory is a piece of a tensor."""
+
+    @property
+    def name(self) -> str:
+        """The name of its reader."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How the names of its files end, the usual one first."""
+
+    def write(self, out: BinaryIO, tensors: Sequence[TensorData], metadata: Mapping[str, str]) -> None:
+        """Write a file.
+
+        Args:
+            out: an empty file, open for writing and seekable.
+            tensors: what goes into it, names unique; written in this order.
+            metadata: text that goes with them, where the format has a place for it.
+
+        Raises:
+            UsageError: the format has no such dtype or name; the message says which tensor.
+        """
+
+
+class Mender(Protocol):
+    """Makes a file whole again after the bytes of some tensors were overwritten in place."""
+
+    @property
+    def name(self) -> str:
+        """The name of its reader."""
+
+    def mend(self, fd: int, layout: Layout, changed: Sequence[TensorSegment]) -> None:
+        """Put checksums right.
+
+        Args:
+            fd: the file, open for reading and writing.
+            layout: what its reader said of it.
+            changed: the tensors with new bytes.
         """

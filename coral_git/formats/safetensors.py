@@ -16,6 +16,11 @@ from coral_git.types import DTYPES, ByteSource, tensor_bytes
 
 _LENGTH_BYTES = 8
 _SMALLEST_HEADER = 2
+DTYPE_NAMES = frozenset(
+    {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F4", "F6_E2M3", "F6_E3M2", "F8_E4M3"}
+    | {"F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F16", "BF16", "F32", "F64", "C64"}
+)
+"""The dtypes that the format has."""
 
 
 class SafetensorsReader:
@@ -56,9 +61,9 @@ def _segments(header: bytes, start: int, size: int, limits: Limits) -> list[Tens
 
     segments = []
     for entry in scan(header, limits):
-        dtype = DTYPES.get(entry.dtype)
-        if dtype is None:
+        if entry.dtype not in DTYPE_NAMES:
             raise NotThisFormat("a tensor has an unknown dtype")
+        dtype = DTYPES[entry.dtype]
         if not entry.begin <= entry.end <= size - start:
             raise NotThisFormat("a tensor exceeds the file")
         if tensor_bytes(dtype, entry.shape) != entry.end - entry.begin:

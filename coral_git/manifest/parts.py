@@ -74,10 +74,10 @@ class Part(NamedTuple):
 
 
 def part_size(dtype: DType, limits: Limits) -> int:
-    """Bytes of every part of a tensor but the last: a whole number of elements and of bytes."""
+    """Bytes of every part of a tensor but the last: a whole number of blocks of the dtype and of bytes."""
     unit = 8 // gcd(dtype.bits, 8)
-    elements = min(limits.part_elements, limits.part_bytes * 8 // dtype.bits)
-    return max(elements // unit, 1) * unit * dtype.bits // 8
+    blocks = min(limits.part_elements // dtype.values, limits.part_bytes * 8 // dtype.bits)
+    return max(blocks // unit, 1) * unit * dtype.bits // 8
 
 
 def part_lengths(dtype: DType, nbytes: int, limits: Limits) -> tuple[int, ...]:
@@ -151,10 +151,10 @@ def cut(gaps: Sequence[int], tensors: Sequence[TensorLike], limits: Limits) -> I
 
 
 def _nbytes(tensor: TensorLike) -> int:
-    bits = tensor.dtype.bits
+    values = 1
     for dimension in tensor.shape:
-        bits *= dimension
-    return bits // 8
+        values *= dimension
+    return values // tensor.dtype.values * tensor.dtype.bits // 8
 
 
 def _append_range(ranges: list[tuple[int, int]], offset: int, length: int) -> None:

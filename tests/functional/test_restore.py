@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from coral_git.codecs.base import EncodedObject
 from coral_git.codecs.registry import codec_by_id
+from coral_git.formats.safetensors import DTYPE_NAMES
 from coral_git.manifest.parse import parse
 from coral_git.pipeline.decode import expanded, stream_file
 from coral_git.pipeline.parallel import Workers
@@ -99,9 +100,10 @@ def nudge(data: bytes, width: int, seed: int) -> bytes:
 @pytest.mark.parametrize("size", [8, 1000, 70_008], ids=["few", "some", "many"])
 def test_every_dtype_in_a_chain_of_deltas(repo, packs, restore, size, profile):
     repo.git("config", "coral.profile", profile)
-    elements = {name: size - (8 if dtype.bits < 8 else 3) for name, dtype in DTYPES.items()}
+    dtypes = {name: dtype for name, dtype in DTYPES.items() if name in DTYPE_NAMES}
+    elements = {name: size - (8 if dtype.bits < 8 else 3) for name, dtype in dtypes.items()}
     tensors = {}
-    for name, dtype in DTYPES.items():
+    for name, dtype in dtypes.items():
         data = random.Random(name).randbytes(elements[name] * dtype.bits // 8)
         tensors[f"of {name}"] = (name, [elements[name]], data)
     versions = []
@@ -113,7 +115,7 @@ def test_every_dtype_in_a_chain_of_deltas(repo, packs, restore, size, profile):
             for name, (dtype, shape, data) in tensors.items()
         }
     names = repo.manifest("HEAD:m.safetensors").tensors
-    assert {tensor.dtype.name for tensor in names} == set(DTYPES)
+    assert {tensor.dtype.name for tensor in names} == DTYPE_NAMES
     if size == 1000:
         with repo.store() as store:
             assert max(store.depth(one) for tensor in names for one in tensor.objects) == 2

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from coral_git.formats.base import Layout, TensorSegment
 from coral_git.formats.registry import read_layout
+from coral_git.formats.safetensors import DTYPE_NAMES
 from coral_git.limits import DEFAULT_LIMITS, Limits
 from coral_git.types import DTYPES, BytesSource
 
@@ -74,7 +75,7 @@ def test_what_the_library_writes() -> None:
 
 
 # The library refuses the FNUZ types in some of its versions, so they are only read here.
-@pytest.mark.parametrize("dtype", sorted(DTYPES))
+@pytest.mark.parametrize("dtype", sorted(DTYPE_NAMES))
 def test_every_dtype_of_the_format(dtype: str) -> None:
     data = file_of_tensors({"a": (dtype, [3, 8]), "b": (dtype, [0]), "c": (dtype, [8])})
     layout = layout_of(data)

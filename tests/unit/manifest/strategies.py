@@ -13,7 +13,7 @@ from coral_git.limits import Limits
 from coral_git.manifest.build import build, build_chunked
 from coral_git.manifest.model import Manifest
 from coral_git.manifest.parts import parts
-from coral_git.types import DTYPES, FileDigest, ObjectId
+from coral_git.types import DTYPES, DType, FileDigest, ObjectId, tensor_bytes
 
 SMALL = Limits(
     part_elements=24, part_bytes=64, inline_tensors=3, inline_chunks=3, table_lines=2, name_bytes=64, rank=4
@@ -23,10 +23,12 @@ NAMES = st.text("ab.0x\\ \n\r\0\x7fäß漢🙂\u202e\u2028é", max_size=12)
 DIGESTS = st.binary(min_size=32, max_size=32)
 
 
-def shapes(dtype_bits: int) -> st.SearchStrategy[tuple[int, ...]]:
-    """Shapes whose tensors fill whole bytes."""
-    shape = st.lists(st.integers(0, 6), max_size=4).map(tuple)
-    return shape.filter(lambda dims: prod(dims) * dtype_bits % 8 == 0)
+def shapes(dtype: DType) -> st.SearchStrategy[tuple[int, ...]]:
+    """Shapes whose tensors fill whole blocks and bytes."""
+    shape = st.lists(st.integers(0, 6), max_size=4 if dtype.values == 1 else 1).map(tuple)
+    if dtype.values > 1:
+        return shape.map(lambda dims: (*dims, dtype.values))
+    return shape.filter(lambda dims: prod(dims) * dtype.bits % 8 == 0)
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def cut_files(draw: st.DrawFn) -> CutFile:
     for name in names:
         offset += draw(st.integers(0, 40) | st.just(0))
         dtype = DTYPES[draw(st.sampled_from(sorted(DTYPES)))]
-        shape = draw(shapes(dtype.bits))
-        length = prod(shape) * dtype.bits // 8
+        shape = draw(shapes(dtype))
+        length = tensor_bytes(dtype, shape)
         tensors.append(TensorSegment(name, dtype, shape, offset, length))
         offset += length
     size = offset + draw(st.integers(0, 60) | st.just(0))
