@@ -9,13 +9,22 @@ from coral_git.codecs.bucket import BucketCodec
 from coral_git.codecs.bytes_codec import BytesCodec
 from coral_git.codecs.planes import PlanesCodec
 from coral_git.codecs.prefix import PrefixCodec
+from coral_git.codecs.quantized import QuantizedCodec
 from coral_git.codecs.sub import SubCodec
 from coral_git.errors import CoralError, FormatVersionError, UsageError
 
 ENTRY_POINTS = "coral_git.codecs"
 """Entry-point group; each entry names an object with the methods of ``Codec``."""
 
-BUILT_IN: tuple[Codec, ...] = (BytesCodec(), PrefixCodec(), PlanesCodec(), SubCodec(), BucketCodec())
+BUILT_IN: tuple[Codec, ...] = (
+    BytesCodec(),
+    PrefixCodec(),
+    PlanesCodec(),
+    SubCodec(),
+    BucketCodec(),
+    QuantizedCodec(),
+    QuantizedCodec(10, "quantized-delta", True),
+)
 
 
 def tabulate_codecs(codecs: Iterable[Codec]) -> dict[int, Codec]:

@@ -127,7 +127,7 @@ def test_a_prefix_reaches_bytes_that_moved_within_the_margin() -> None:
 
 def test_blocks_are_counted_in_elements() -> None:
     small = Limits(block_elements=8)
-    bytes_codec, prefix, planes, sub, bucket = BUILT_IN
+    bytes_codec, prefix, planes, sub, bucket = BUILT_IN[:5]
     assert (
         bytes_codec.block_size(Element.BYTES, DEFAULT_LIMITS)
         == MIB
