@@ -28,7 +28,7 @@ class Unreadable(Exception):
 
 
 DAMAGE = (Unreadable, AssertionError, LookupError, MemoryError, StopIteration, ValueError, struct.error)
-DAMAGE += (zstandard.ZstdError,)  # what decoding damaged bytes can raise
+DAMAGE += (OverflowError, zstandard.ZstdError)  # what decoding damaged bytes can raise
 
 
 class Packs:
@@ -106,7 +106,9 @@ def decode_block(codec, element, payload, size, base, start):
     width = WIDTHS[element]
     units, tail = divmod(size, width)
     face = base[start : start + units * width].ljust(units * width, b"\0")
-    if codec in (3, 4):
+    if codec in (9, 10) and element == 3 and units:
+        return quantized(payload, face, tail)
+    if codec in (3, 4, 9, 10):
         planes = streams(payload, [units] * width + [tail])
         merged = merge(planes[:width])
     elif codec == 5:
@@ -210,6 +212,32 @@ def buckets_of(keys):
     elif held:
         buckets.append(held)
     return [sorted(units) for units in buckets]
+
+
+def quantized(payload, face, tail):
+    """A block of F32 of codecs 9 and 10: steps times a scale, added to the base."""
+    groups = [face[at : at + 4 * 4096] for at in range(0, len(face), 4 * 4096)]
+    (end,) = struct.unpack_from("<I", payload)
+    modes, *scales = streams(payload[4 : 4 + end], [len(groups)] * 3)
+    faces = [b"", b"", b""]  # what the groups of each mode face
+    for group, mode in zip(groups, modes, strict=True):
+        faces[mode] += group
+    small, large, rest = faces
+    sizes = [len(small) // 4, *[len(large) // 4] * 2, *[len(rest) // 4] * 4, tail]
+    small_steps, *planes, last = streams(payload[4 + end :], sizes)
+    steps = [iter(small_steps), iter(struct.unpack(f"<{len(large) // 4}H", merge(planes[:2])))]
+    verbatim = add_residual(merge(planes[2:]), rest, 4, True)
+    result = bytearray()
+    for group, mode, *code in zip(groups, modes, *scales, strict=True):
+        if mode == 2:
+            result += verbatim[: len(group)]
+            verbatim = verbatim[len(group) :]
+            continue
+        (scale,) = struct.unpack("<f", bytes([0, 0, *code]))
+        for (base,) in struct.iter_unpack("<f", group):
+            step = next(steps[mode])
+            result += struct.pack("<f", base + scale * (step >> 1 ^ -(step & 1)))
+    return bytes(result) + last
 
 
 def streams(payload, sizes, prefix=b""):
