@@ -87,6 +87,7 @@ def test_steps_are_not_written_where_differences_are_smaller() -> None:
 def mixed(base: np.ndarray, seed: int) -> np.ndarray:
     """Groups of every mode, in any order."""
     rng = np.random.default_rng(seed)
+    special = special_bytes(F32)
     values = base + normal(base.size, 1e-3, seed)
     for start in range(0, base.size, GROUP):
         part = slice(start, start + GROUP)
@@ -94,7 +95,7 @@ def mixed(base: np.ndarray, seed: int) -> np.ndarray:
         if bits:
             values[part] = quantize(values[part], base[part], bits)
         elif rng.random() < 0.5:
-            values[start] = struct.unpack("<f", rng.choice(special_bytes(F32)))[0]
+            values[start] = np.frombuffer(special[rng.integers(len(special))], np.float32)[0]
     return values
 
 
