@@ -37,13 +37,8 @@ SCALE_MIN, SCALE_MAX = 0x0080, 0x7F7F
 
 _SLAB = 64 * GROUP
 _SAMPLE_STRIDE = 64
-_NEIGHBOURS = (
-    1,
-    2,
-    0,
-    3,
-    -1,
-)  # likeliest first; rounding in the additions moves the largest residual a little
+# Likeliest first. Rounding in the additions moves the largest residual a little, hence the last two.
+_NEIGHBOURS = (1, 2, 0, 3, -1)
 
 
 class Grid(NamedTuple):
