@@ -1,3 +1,33 @@
 """coral-git: neural-network weights in ordinary git."""
 
+from __future__ import annotations
+
+TYPE_CHECKING = False  # the filter imports this file first: `typing` alone would cost it milliseconds
+if TYPE_CHECKING:
+    from coral_git.api.delta import Delta, DeltaConfig, DeltaEncoder
+    from coral_git.types import DeltaType
+
 __version__ = "0.1.0"
+__all__ = ["Delta", "DeltaConfig", "DeltaEncoder", "DeltaType", "__version__"]
+
+_HOMES = {
+    "Delta": "coral_git.api.delta",
+    "DeltaConfig": "coral_git.api.delta",
+    "DeltaEncoder": "coral_git.api.delta",
+    "DeltaType": "coral_git.types",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a name when it is first used: the filter that git starts needs none of them."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'coral_git' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

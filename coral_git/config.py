@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from coral_git.errors import UsageError
+from coral_git.types import DeltaType
 
 Lookup = Callable[[str], str | None]
 """Gives the value of a key such as ``"coral.threads"``, or None."""
@@ -33,6 +34,12 @@ KEYS = (
         "coral.profile",
         "fast",
         "size against time of what is added: 'fast', 'balanced' (smaller for 16-bit floats) or 'best'",
+    ),
+    Key(
+        "coral.deltaType",
+        "auto",
+        "how tensors are stored: 'auto', 'float32_raw', 'compressed', 'xor_float32', 'xor_bfloat16', "
+        "'exponent_mantissa' or 'sparse'; the attribute coral-delta sets it for a path",
     ),
     Key(
         "coral.similarityThreshold",
@@ -63,6 +70,7 @@ class Settings(NamedTuple):
     Attributes:
         threads: threads that encode and decode, at least 1.
         profile: how much time may be spent on the size of what is added.
+        delta_type: the strategy that tensors are stored with; an exact one.
         similarity_threshold: the least cosine of a tensor and a base that was found by its values.
         verify_full: whether checkout also checks whole-file digests.
         trust_stat: whether the stat cache may answer.
@@ -76,6 +84,7 @@ class Settings(NamedTuple):
 
     threads: int = 1
     profile: str = "fast"
+    delta_type: DeltaType = DeltaType.AUTO
     similarity_threshold: float = 0.98
     verify_full: bool = False
     trust_stat: bool = True
@@ -96,6 +105,7 @@ def read_settings(lookup: Lookup) -> Settings:
     return Settings(
         threads=_threads(lookup),
         profile=_choice(lookup, "coral.profile", ("fast", "balanced", "best")),
+        delta_type=parse_lossless(_value(lookup, "coral.deltaType"), "coral.deltaType"),
         similarity_threshold=_fraction(lookup, "coral.similarityThreshold"),
         verify_full=_choice(lookup, "coral.verify", ("objects", "full")) == "full",
         trust_stat=_boolean(lookup, "coral.trustStat"),
@@ -106,6 +116,38 @@ def read_settings(lookup: Lookup) -> Settings:
         ref_prefix=_prefix(lookup),
         auto_setup=_boolean(lookup, "coral.autoSetup"),
     )
+
+
+def parse_delta_type(text: str, name: str) -> DeltaType:
+    """A strategy by its name, in any case, with hyphens or underscores.
+
+    Args:
+        text: the name.
+        name: who says so, for the message.
+
+    Raises:
+        UsageError: there is no such strategy.
+    """
+    try:
+        return DeltaType(text.lower().replace("-", "_"))
+    except ValueError:
+        known = ", ".join(DeltaType)
+        raise UsageError(f"unknown strategy {text!a} in '{name}'", hint=f"it is one of: {known}") from None
+
+
+def parse_lossless(text: str, name: str) -> DeltaType:
+    """As ``parse_delta_type``, but only what is exact: nothing that was set once may change weights later.
+
+    Raises:
+        UsageError: there is no such strategy, or it is not exact.
+    """
+    delta_type = parse_delta_type(text, name)
+    if not delta_type.is_lossless:
+        raise UsageError(
+            f"'{name}' cannot be '{delta_type}', which changes weights",
+            hint=f"git coral add --delta-type {delta_type} <path>",
+        )
+    return delta_type
 
 
 _DEFAULTS = {key.name: key.default for key in KEYS}

@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "CORAL_FETCH_FROM": "a remote store that is asked first for missing objects: a name, a URL or a path",
     "CORAL_KERNEL": "`numpy`: do not use the compiled kernel; the bytes that are written are the same",
     "CORAL_DEBUG": "set to anything: show the traceback of an error; `git coral --debug` sets it",
+    "CORAL_DELTA_TYPE": "the strategy of what is added, before attribute and setting; set by `git coral add`",
     "CORAL_PUSHED": "set by `git coral push` for its own pre-push hook; not for you to set",
 }
 """Every variable of our own that the code reads."""

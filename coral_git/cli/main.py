@@ -22,10 +22,12 @@ SECTIONS: dict[str, dict[str, str]] = {
         "track": "track",
         "untrack": "untrack",
         "clone": "clone",
+        "config": "config",
         "doctor": "doctor",
         "demo": "demo",
     },
     "Work": {
+        "add": "add",
         "status": "status",
         "ls-files": "ls_files",
         "checkout": "checkout",

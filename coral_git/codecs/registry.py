@@ -10,7 +10,10 @@ from coral_git.codecs.bytes_codec import BytesCodec
 from coral_git.codecs.planes import PlanesCodec
 from coral_git.codecs.prefix import PrefixCodec
 from coral_git.codecs.quantized import QuantizedCodec
+from coral_git.codecs.raw import RawCodec
+from coral_git.codecs.sparse import SparseCodec
 from coral_git.codecs.sub import SubCodec
+from coral_git.codecs.xor import XorCodec
 from coral_git.errors import CoralError, FormatVersionError, UsageError
 
 ENTRY_POINTS = "coral_git.codecs"
@@ -22,6 +25,9 @@ BUILT_IN: tuple[Codec, ...] = (
     PlanesCodec(),
     SubCodec(),
     BucketCodec(),
+    RawCodec(),
+    XorCodec(),
+    SparseCodec(),
     QuantizedCodec(),
     QuantizedCodec(10, "quantized-delta", True),
 )

@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from blake3 import blake3
-
 from coral_git.codecs.base import Codec, EncodedObject
 from coral_git.codecs.choose import delta_codec
-from coral_git.codecs.facing import base_window, face
 from coral_git.codecs.sub import SubCodec
-from coral_git.errors import CoralError, IntegrityError, StorageFullError, from_os_error
+from coral_git.errors import CoralError, StorageFullError, from_os_error
 from coral_git.maintenance import trash
 from coral_git.maintenance.base_plan import NewBase, Planner
 from coral_git.maintenance.survey import PackState, take_survey
+from coral_git.pipeline.encode_against import Raw, encode_against
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.workspace import Workspace
 from coral_git.store.location import Location
@@ -31,7 +29,7 @@ from coral_git.store.objects import verify_object
 from coral_git.store.pack_format import ENTRY_HEADER_LENGTH, TABLE_ROW_LENGTH
 from coral_git.store.store import Store
 from coral_git.store.writer import PackWriter
-from coral_git.types import Buffer, ObjectId
+from coral_git.types import ObjectId
 
 _FAST = SubCodec()
 _MOST_THREADS = 4  # each holds an encoded object
@@ -183,41 +181,19 @@ def _replace(store: Store, state: PackState, done: Mapping[ObjectId, _Job], writ
 
 
 def _encode(store: Store, job: _Job) -> EncodedObject:
-    """An object encoded anew against a base, block by block, and compared; both are read to the end.
+    """An object encoded anew and compared; object and base are read to the end.
 
     Raises:
         IntegrityError: object or base are damaged, or an encoded block does not decode.
         ObjectMissingError: the base is gone.
     """
-    location, codec = job.location, job.codec
+    location = job.location
     damage = verify_object(store.reader(job.base)) if job.base != location.base else None
     if damage is not None:
         raise damage
-    reader, base = store.reader(location.object_id), store.reader(job.base)
-    size = codec.block_size(location.element, store.limits)
-    digest = blake3()
-    blocks: list[list[Buffer]] = []
-    for start in range(0, location.raw_length, size):
-        raw = reader.read(start, min(size, location.raw_length - start))
-        digest.update(raw)
-        window = base.read(*base_window(codec, location.element, base.element, 0, start, len(raw)))
-        faced = face(window, base.element, location.element)
-        blocks.append(codec.encode_block(raw, faced, location.element))
-        if not codec.decodes_to(blocks[-1], raw, faced, location.element):
-            raise IntegrityError(f"codec '{codec.name}' does not decode object '{location.object_id.hex()}'")
-    if digest.digest() != location.object_id:
-        raise IntegrityError(f"object '{location.object_id.hex()}' has the wrong bytes")
-    return EncodedObject(
-        object_id=location.object_id,
-        raw_length=location.raw_length,
-        codec=codec.codec_id,
-        element=location.element,
-        base=job.base,
-        base_element=base.element,
-        base_offset=0,
-        block_size=size,
-        blocks=blocks,
-    )
+    reader = store.reader(location.object_id)
+    raw = Raw(location.object_id, reader.read, location.raw_length, location.element)
+    return encode_against(raw, job.codec, store.reader(job.base), store.limits)
 
 
 def _entry_length(encoded: EncodedObject) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from coral_git.codecs.strategies import Strategy
 from coral_git.errors import CoralError, InvalidManifestError
 from coral_git.formats.base import Layout
 from coral_git.formats.chunked import chunk_file
@@ -27,6 +28,7 @@ from coral_git.manifest.render import render, tabulate
 from coral_git.pipeline import statcache
 from coral_git.pipeline.bases import BaseFinder
 from coral_git.pipeline.closure import find_incomplete
+from coral_git.pipeline.delta_types import delta_type_of
 from coral_git.pipeline.encode import Encoder
 from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, objects_of, previous_manifests
 from coral_git.pipeline.namesakes import Namesakes
@@ -37,7 +39,7 @@ from coral_git.pipeline.similar import SimilarObjects
 from coral_git.pipeline.source import FileSource, Intake
 from coral_git.pipeline.workspace import Workspace
 from coral_git.store.writer import PackWriter
-from coral_git.types import Buffer, FileDigest, ObjectId
+from coral_git.types import Buffer, DeltaType, FileDigest, ObjectId
 
 _READ_BYTES = 1 << 20
 
@@ -151,23 +153,32 @@ def _clean_bytes(
         whole = expanded_or_none(workspace, manifest)
         if whole is not None and _is_file_of(whole, source, workers, workspace):
             if write:
-                _store_again(workspace, manifest, whole, source, workers)
+                _store_again(workspace, path, manifest, whole, source, workers)
             return text
     with Progress("adding") as progress:
         shown = partial(progress.update, os.fsdecode(path))
-        return _make_manifest(workspace, source, workers, _finder(workspace, path, previous), write, shown)
+        finder = base_finder(workspace, path, previous)
+        return _make_manifest(workspace, path, source, workers, finder, write, shown)
 
 
-def _finder(workspace: Workspace, path: bytes, previous: Iterable[StoredManifest]) -> BaseFinder:
+def base_finder(workspace: Workspace, path: bytes, previous: Iterable[StoredManifest]) -> BaseFinder:
+    """Where the bases of what is added at a path are looked for.
+
+    Args:
+        workspace: the repository.
+        path: relative to the root of the work tree.
+        previous: earlier versions of the path, the most recent first.
+    """
     expanded = (expanded_or_none(workspace, stored.manifest) for stored in previous)
     known = (manifest for manifest in expanded if manifest is not None)
     return BaseFinder(known, Namesakes(workspace, path).objects)
 
 
-def _encoder(workspace: Workspace, workers: Workers) -> Encoder:
+def _encoder(workspace: Workspace, workers: Workers, delta_type: DeltaType) -> Encoder:
     settings = workspace.settings
     search = SimilarObjects(workspace.store, settings.similarity_threshold)
-    return Encoder(workspace.store, workers, profile=settings.profile, search=search)
+    strategy = Strategy(delta_type, settings.profile)
+    return Encoder(workspace.store, workers, strategy=strategy, search=search)
 
 
 def _is_file_of(manifest: Manifest, source: FileSource, workers: Workers, workspace: Workspace) -> bool:
@@ -182,13 +193,18 @@ def _is_file_of(manifest: Manifest, source: FileSource, workers: Workers, worksp
 
 
 def _store_again(
-    workspace: Workspace, manifest: Manifest, whole: Manifest, source: FileSource, workers: Workers
+    workspace: Workspace,
+    path: bytes,
+    manifest: Manifest,
+    whole: Manifest,
+    source: FileSource,
+    workers: Workers,
 ) -> None:
     """Store what an unchanged file has and the store lacks, e.g. in a clone that has not fetched it."""
     with workspace.store.writer() as writer:
         lacking = _find_lacking(workspace, objects_of(manifest, whole), writer)
         wanted = [one for one in placements(whole, workspace.limits) if one.object_id in lacking]
-        encoder = _encoder(workspace, workers)
+        encoder = _encoder(workspace, workers, delta_type_of(workspace, path) if wanted else DeltaType.AUTO)
         encoder.store_parts((_part_at(source, placement) for placement in wanted), writer)
         writer.finish()
 
@@ -199,6 +215,7 @@ def _part_at(source: FileSource, placement: Placement) -> PartSource:
 
 def _make_manifest(
     workspace: Workspace,
+    path: bytes,
     source: FileSource,
     workers: Workers,
     bases: BaseFinder,
@@ -208,17 +225,18 @@ def _make_manifest(
     """Read the format, hash and store the parts, and write the manifest."""
     limits = workspace.limits
     digest = workers.submit(_sha256, source)
+    delta_type = workers.submit(partial(delta_type_of, workspace), path) if write else None
     layout = read_layout(source, limits)
     parts = (
         list(chunk_parts(chunk_file(source))) if layout is None else list_parts(layout, source.size, limits)
     )
     sources = _announced(
-        (_with_bases(source, part, layout is None, bases) for part in parts), source, progress
+        (with_bases(source, part, layout is None, bases) for part in parts), source, progress
     )
-    if not write:
+    if delta_type is None:
         ids = [part.object_id for part in workers.map(hash_part, sources)]
         return render(_assemble(layout, parts, ids, source.size, digest(), limits)[0])
-    encoder = _encoder(workspace, workers)
+    encoder = _encoder(workspace, workers, delta_type())
     with workspace.store.writer() as writer:
         ids = encoder.store_parts(sources, writer)
         manifest, tables = _assemble(layout, parts, ids, source.size, digest(), limits)
@@ -239,7 +257,15 @@ def _announced(
         done += part.length
 
 
-def _with_bases(source: FileSource, part: Part, is_chunked: bool, bases: BaseFinder) -> PartSource:
+def with_bases(source: FileSource, part: Part, is_chunked: bool, bases: BaseFinder) -> PartSource:
+    """A part of a file with what it may be a small change of.
+
+    Args:
+        source: the file.
+        part: the part.
+        is_chunked: whether the file is cut into chunks, as no reader understands it.
+        bases: where bases are looked for.
+    """
     read = read_ranges(source, part.ranges)
     if part.tensor is not None:
         candidates = bases.tensor_part(part.tensor, part.number)

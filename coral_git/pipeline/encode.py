@@ -14,8 +14,9 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from coral_git.codecs.base import Codec, EncodedObject
-from coral_git.codecs.choose import delta_codec, sample, standalone_codec
+from coral_git.codecs.choose import sample
 from coral_git.codecs.facing import face
+from coral_git.codecs.strategies import Strategy
 from coral_git.errors import CoralError, IntegrityError
 from coral_git.limits import MIB
 from coral_git.pipeline.closure import find_incomplete
@@ -28,6 +29,8 @@ from coral_git.types import Buffer, Element, ObjectId
 
 _KEPT_IN_ALL = 96 * MIB
 """Three times as much is held at worst: parts that wait, and chosen parts with their bases."""
+
+_DEFAULT = Strategy()
 
 
 class _Choice(NamedTuple):
@@ -62,7 +65,7 @@ class Encoder:
     Args:
         store: where bases are found, and what need not be written again.
         workers: the threads.
-        profile: how much time may be spent on size; one of ``codecs.choose.PROFILES``.
+        strategy: which codecs objects get.
         store_all: whether objects are written even though the store has them (packs for somebody else).
         search: finds bases that parts do not name themselves.
     """
@@ -72,12 +75,12 @@ class Encoder:
         store: Store,
         workers: Workers,
         *,
-        profile: str = "fast",
+        strategy: Strategy = _DEFAULT,
         store_all: bool = False,
         search: BaseSearch | None = None,
     ) -> None:
         self._store = store
-        self._profile = profile
+        self._strategy = strategy
         self._store_all = store_all
         self._workers = workers
         self._kept_bytes = min(store.limits.kept_part_bytes, _KEPT_IN_ALL // workers.window)
@@ -126,11 +129,12 @@ class Encoder:
         element, length = part.source.element, part.source.length
         if self._search is not None:
             self._search.note(part)
-        own = sample(part.read, length, element)
-        base = self._bases.choose(part, own)
+        base = None
+        if self._strategy.uses_bases(element):
+            base = self._bases.choose(part, sample(part.read, length, element))
         if base is None:
-            return self._choice(part, standalone_codec(element), None)
-        return self._choice(part, delta_codec(element, length // element.width, self._profile), base)
+            return self._choice(part, self._strategy.standalone(element), None)
+        return self._choice(part, self._strategy.delta(element, length // element.width), base)
 
     def _choice(self, part: HashedPart, codec: Codec, base: DeltaBase | None) -> _Choice:
         return _Choice(part, codec, base, codec.block_size(part.source.element, self._store.limits))
@@ -147,7 +151,7 @@ class Encoder:
                 assembly = None
 
     def _encode_alone(self, part: HashedPart) -> EncodedObject:
-        choice = self._choice(part, standalone_codec(part.source.element), None)
+        choice = self._choice(part, self._strategy.standalone(part.source.element), None)
         assembly = _Assembly(choice)
         for block in self._workers.map(_encode_block, _blocks((choice,))):
             assembly.add(block)

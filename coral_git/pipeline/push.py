@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from coral_git import fsops
+from coral_git.codecs.strategies import Strategy
 from coral_git.errors import ObjectMissingError, RemoteError
 from coral_git.limits import MIB
 from coral_git.pipeline.closure import find_incomplete, stored_copies
@@ -157,7 +158,9 @@ def _export(workspace: Workspace, outgoing: Store, batch: Sequence[Shipment]) ->
         for shipment in batch:
             if shipment.copied is not None:
                 writer.copy(shipment.copied)
-        encoder = Encoder(store, workers, profile=workspace.settings.profile, store_all=True)
+        encoder = Encoder(
+            store, workers, strategy=Strategy(profile=workspace.settings.profile), store_all=True
+        )
         encoder.store_parts((_source(store, one) for one in batch if one.copied is None), writer)
         return writer.finish()
 

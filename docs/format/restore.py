@@ -98,7 +98,7 @@ class Packs:
 
 def decode_block(codec, element, payload, size, base, start):
     """One block of an entry (codecs.md)."""
-    if codec == 1:
+    if codec in (1, 6):
         return streams(payload, [size])[0]
     if codec == 2:
         window = base[max(0, start - MIB) : start + size + MIB]
@@ -106,9 +106,11 @@ def decode_block(codec, element, payload, size, base, start):
     width = WIDTHS[element]
     units, tail = divmod(size, width)
     face = base[start : start + units * width].ljust(units * width, b"\0")
+    if codec == 8:
+        return sparse(payload, face, tail, element)
     if codec in (9, 10) and element == 3 and units:
         return quantized(payload, face, tail)
-    if codec in (3, 4, 9, 10):
+    if codec in (3, 4, 7, 9, 10):
         planes = streams(payload, [units] * width + [tail])
         merged = merge(planes[:width])
     elif codec == 5:
@@ -117,6 +119,8 @@ def decode_block(codec, element, payload, size, base, start):
         raise Unreadable(f"codec {codec} is not known to this program")
     if codec == 3:
         body = unrotate(merged, width) if element in ROTATED else merged
+    elif codec == 7:
+        body = bytes(one ^ other for one, other in zip(merged, face, strict=True))
     else:
         body = add_residual(merged, face, width, element in FLOATS)
     return bytes(body) + planes[-1]
@@ -212,6 +216,24 @@ def buckets_of(keys):
     elif held:
         buckets.append(held)
     return [sorted(units) for units in buckets]
+
+
+def sparse(payload, face, tail, element):
+    """A block of codec 8: the base, and the units of it that changed."""
+    width = WIDTHS[element]
+    if not face:
+        return streams(payload, [tail])[0]
+    (count,) = struct.unpack_from("<I", payload)
+    *planes, last = streams(payload[4:], [count] * (4 + width) + [tail])
+    result, places, place = bytearray(face), [], -1
+    for (gap,) in struct.iter_unpack("<I", merge(planes[:4])):
+        place += gap + 1
+        places.append(place)
+    before = b"".join(face[place * width : (place + 1) * width] for place in places)
+    changed = add_residual(merge(planes[4:]), before, width, element in FLOATS)
+    for number, place in enumerate(places):
+        result[place * width : (place + 1) * width] = changed[number * width : (number + 1) * width]
+    return bytes(result) + last
 
 
 def quantized(payload, face, tail):

@@ -17,6 +17,7 @@ UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": DAY, "week": 7 * DAY}
 GOOD = [
     ("coral.threads", "threads", {"1": 1, "3": 3, "64": 64}),
     ("coral.profile", "profile", {"fast": "fast", "balanced": "balanced", "BEST": "best"}),
+    ("coral.deltaType", "delta_type", {"auto": "auto", "XOR-float32": "xor_float32", "sparse": "sparse"}),
     ("coral.similarityThreshold", "similarity_threshold", {"0": 0.0, "0.9": 0.9, "1": 1.0}),
     ("coral.verify", "verify_full", {"objects": False, "full": True, "FULL": True}),
     ("coral.trustStat", "trust_stat", {"true": True, "false": False, "YES": True, "off": False, "": False}),
@@ -30,6 +31,7 @@ GOOD = [
 BAD = {
     "coral.threads": ["-1", "two", "", "1.5", "²", "٣"],
     "coral.profile": ["", "better", "slow"],
+    "coral.deltaType": ["", "zip", "int8_quantized", "int16-quantized"],
     "coral.similarityThreshold": ["", "98%", "1.1", "-0.1", "nan", "inf"],
     "coral.verify": ["", "all", "true"],
     "coral.trustStat": ["maybe", "2", "tru"],

@@ -12,7 +12,7 @@ from coral_git.codecs.registry import BUILT_IN, codec_by_id, codec_by_name, tabu
 from coral_git.errors import CoralError, FormatVersionError, UsageError
 
 NAMES = {1: "bytes", 2: "bytes-delta", 3: "planes", 4: "sub", 5: "bucket"}
-NAMES |= {9: "quantized", 10: "quantized-delta"}
+NAMES |= {6: "raw", 7: "xor", 8: "sparse", 9: "quantized", 10: "quantized-delta"}
 ROOT = Path(__file__).parents[3]
 
 PLUGIN = """
@@ -47,7 +47,7 @@ def test_ids_on_disk_never_change() -> None:
         assert codec_by_id(codec_id) is codec_by_name(name)
 
 
-@pytest.mark.parametrize("codec_id", [0, 6, 255, -1, 256])
+@pytest.mark.parametrize("codec_id", [0, 77, 255, -1, 256])
 def test_an_unknown_id_is_a_newer_version(codec_id: int) -> None:
     with pytest.raises(FormatVersionError, match=f"unknown codec {codec_id}$"):
         codec_by_id(codec_id)

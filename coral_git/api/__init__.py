@@ -1,0 +1,1 @@
+"""What programs import: ``coral_git`` gives these names, each loaded when it is first used."""
