@@ -11,7 +11,7 @@ setup(
         Extension(
             "coral_git.codecs._kernels",
             ["coral_git/codecs/_kernels.c"],
-            depends=["coral_git/codecs/_buckets.h"],
+            depends=["coral_git/codecs/_buckets.h", "coral_git/codecs/_steps.h"],
             extra_compile_args=["/O2"] if sys.platform == "win32" else ["-O3"],
             py_limited_api=True,
             optional=True,  # without a compiler the same bytes come from numpy

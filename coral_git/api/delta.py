@@ -15,7 +15,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from coral_git.codecs.base import Codec
-from coral_git.codecs.choose import PROFILES
+from coral_git.codecs.choose import PROFILES, Read, sample
 from coral_git.codecs.quantize import quantize
 from coral_git.codecs.registry import codec_by_id
 from coral_git.codecs.strategies import Strategy
@@ -181,7 +181,7 @@ class DeltaEncoder:
         element = element_of(weight.dtype)
         base = reference.tobytes()
         raw = self._lossy(weight, reference) if element is Element.F32 else weight.tobytes()
-        codec = self._codec(element, weight.size)
+        codec = self._codec(element, raw, base)
         size = codec.block_size(element, DEFAULT_LIMITS)
         blocks = tuple(
             _encode(codec, element, raw[start : start + size], _window(codec, base, start, size))
@@ -227,9 +227,10 @@ class DeltaEncoder:
             raise IntegrityError("the difference is damaged")
         return np.frombuffer(bytearray(raw), delta.dtype).reshape(delta.shape)
 
-    def _codec(self, element: Element, units: int) -> Codec:
+    def _codec(self, element: Element, raw: bytes, base: bytes) -> Codec:
         if self._strategy.uses_bases(element):
-            return self._strategy.delta(element, units)
+            own, faced = (sample(_reader(data), len(raw), element) for data in (raw, base))
+            return self._strategy.delta(element, len(raw) // element.width, own, faced)
         return self._strategy.standalone(element)
 
     def _lossy(self, weight: Array, reference: Array) -> bytes:
@@ -246,6 +247,10 @@ def element_of(dtype: np.dtype[Any]) -> Element:
         return Element.F8
     is_little = dtype.newbyteorder("<") == dtype
     return _ELEMENTS.get(dtype.name, Element.BYTES) if is_little else Element.BYTES
+
+
+def _reader(data: bytes) -> Read:
+    return lambda start, length: data[start : start + length]
 
 
 def _window(codec: Codec, base: bytes, start: int, length: int) -> bytes:

@@ -280,6 +280,7 @@ DEFINE_WIDTH(uint32_t, 4)
 DEFINE_WIDTH(uint64_t, 8)
 
 #include "_buckets.h"
+#include "_steps.h"
 
 #define BY_WIDTH(WIDTH, FUNCTION, ...)                                                                       \
     switch (WIDTH) {                                                                                         \
@@ -581,6 +582,79 @@ static PyObject *py_bucket_merge(PyObject *module, PyObject *args)
     return result;
 }
 
+static PyObject *py_usual_steps(PyObject *module, PyObject *args)
+{
+    Py_buffer raw, base;
+    Py_ssize_t width;
+    int shift, bits;
+    PyObject *result = NULL;
+    uint8_t *room = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*y*nii:usual_steps", &raw, &base, &width, &shift, &bits))
+        return NULL;
+    if (raw.len != base.len)
+        PyErr_SetString(PyExc_ValueError, "base and raw differ in length");
+    else if (is_whole(&raw, width) && is_cell(width, shift, bits)) {
+        Py_ssize_t cells = (Py_ssize_t)1 << bits, steps = cells * STEPS_SEEN * width;
+        if ((room = take_room(steps + cells)) != NULL &&
+            (result = PyBytes_FromStringAndSize(NULL, cells * width)) != NULL) {
+            uint8_t *out = (uint8_t *)PyBytes_AsString(result);
+            size_t n = (size_t)(raw.len / width);
+            Py_BEGIN_ALLOW_THREADS
+            BY_WIDTH(width, usual_steps, out, (void *)room, room + steps, raw.buf, base.buf, n, shift, bits)
+            Py_END_ALLOW_THREADS
+        }
+    }
+    PyMem_Free(room);
+    PyBuffer_Release(&raw);
+    PyBuffer_Release(&base);
+    return result;
+}
+
+static PyObject *py_move_units(PyObject *module, PyObject *args)
+{
+    Py_buffer base, table;
+    Py_ssize_t width;
+    int shift, bits;
+    PyObject *result = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*y*nii:move_units", &base, &table, &width, &shift, &bits))
+        return NULL;
+    if (is_whole(&base, width) && is_cell(width, shift, bits)) {
+        if (table.len != width << bits)
+            PyErr_SetString(PyExc_ValueError, "the table has another length than its bits say");
+        else if ((result = PyBytes_FromStringAndSize(NULL, base.len)) != NULL) {
+            uint8_t *out = (uint8_t *)PyBytes_AsString(result);
+            size_t n = (size_t)(base.len / width);
+            Py_BEGIN_ALLOW_THREADS
+            BY_WIDTH(width, move_units, out, base.buf, table.buf, n, shift, bits)
+            Py_END_ALLOW_THREADS
+        }
+    }
+    PyBuffer_Release(&base);
+    PyBuffer_Release(&table);
+    return result;
+}
+
+static PyObject *py_running_sums(PyObject *module, PyObject *args)
+{
+    PyObject *sequence, *result;
+    Planes planes;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O:running_sums", &sequence) || !hold_planes(sequence, &planes))
+        return NULL;
+    result = PyBytes_FromStringAndSize(NULL, planes.units * planes.width);
+    if (result != NULL) {
+        uint8_t *out = (uint8_t *)PyBytes_AsString(result);
+        size_t n = (size_t)planes.units;
+        Py_BEGIN_ALLOW_THREADS
+        BY_WIDTH(planes.width, running_sums, out, planes.starts, n)
+        Py_END_ALLOW_THREADS
+    }
+    release_planes(&planes);
+    return result;
+}
+
 static PyObject *py_nonzero_count(PyObject *module, PyObject *args)
 {
     PyObject *sequence;
@@ -672,6 +746,9 @@ static PyMethodDef methods[] = {
     {"bucket_split", py_bucket_split, METH_VARARGS,
      "bucket_split(raw, base, width, is_float, shift, bits) -> bytes"},
     {"bucket_merge", py_bucket_merge, METH_VARARGS, "bucket_merge(planes, base, is_float, shift, bits) -> bytes"},
+    {"usual_steps", py_usual_steps, METH_VARARGS, "usual_steps(raw, base, width, shift, bits) -> bytes"},
+    {"move_units", py_move_units, METH_VARARGS, "move_units(base, table, width, shift, bits) -> bytes"},
+    {"running_sums", py_running_sums, METH_VARARGS, "running_sums(planes) -> bytes"},
     {"nonzero_count", py_nonzero_count, METH_VARARGS, "nonzero_count(planes) -> int"},
     {"nonzero_split", py_nonzero_split, METH_VARARGS, "nonzero_split(planes) -> (mask, planes)"},
     {"nonzero_merge", py_nonzero_merge, METH_VARARGS, "nonzero_merge(mask, planes, units) -> bytes"},

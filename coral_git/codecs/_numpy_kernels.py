@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BUCKET_UNITS = 512
 BUCKETS_MOST = 256
+STEPS_SEEN = 32
+STEPS_FEWEST = 8
 
 
 def split(raw: Buffer, width: int, rotate: bool) -> Buffer:
@@ -83,6 +85,52 @@ def bucket_merge(planes: Sequence[Buffer], base: Buffer, is_float: bool, shift: 
     return _bytes_of(_undo_residuals(zigzag, others, width, is_float))
 
 
+def usual_steps(raw: Buffer, base: Buffer, width: int, shift: int, bits: int) -> Buffer:
+    """The table of the most usual step away from zero for each value of the mantissa's top bits."""
+    import numpy as np
+
+    units, others = _units(raw, width), _units(base, width)
+    if units.size != others.size:
+        raise ValueError("base and raw differ in length")
+    cells = _cells(others, width, shift, bits)
+    sign = _sign_mask(others, width)
+    steps = ((_ordered(units, width) - _ordered(others, width)) ^ sign) - sign
+    order = np.argsort(cells.astype(np.uint16), kind="stable")
+    found = np.bincount(cells, minlength=1 << bits)
+    rank = np.arange(cells.size) - np.repeat(np.cumsum(found) - found, found)
+    taken = rank < STEPS_SEEN
+    seen = np.full((1 << bits, STEPS_SEEN), np.iinfo(f"i{width}").max, dtype=f"i{width}")
+    seen[cells[order][taken], rank[taken]] = steps[order][taken].view(f"i{width}")
+    seen.sort(axis=1)
+    count = np.minimum(found, STEPS_SEEN)[:, None]
+    last = np.arange(STEPS_SEEN)[None, :] + count // 4
+    ends = np.take_along_axis(seen, np.minimum(last, STEPS_SEEN - 1), axis=1)
+    spans = np.where(last < count, (ends - seen).view(f"u{width}"), np.iinfo(f"u{width}").max)
+    middle = np.argmin(spans, axis=1)[:, None] + count // 8
+    usual = np.take_along_axis(seen, middle, axis=1)[:, 0]
+    known = np.maximum.accumulate(np.where(count[:, 0] >= STEPS_FEWEST, np.arange(1 << bits), -1))
+    return _bytes_of(np.where(known >= 0, usual[known], 0).astype(f"<i{width}"))
+
+
+def move_units(base: Buffer, table: Buffer, width: int, shift: int, bits: int) -> Buffer:
+    """Each unit moved away from zero by the step that the table has for its mantissa."""
+    units, steps = _units(base, width), _units(table, width)
+    cells = _cells(units, width, shift, bits)
+    if steps.size != 1 << bits:
+        raise ValueError("the table has another length than its bits say")
+    sign = _sign_mask(units, width)
+    moved = _ordered(units, width) + ((steps[cells] ^ sign) - sign)
+    return _bytes_of(moved ^ (~_sign_mask(moved, width) | (1 << (8 * width - 1))))
+
+
+def running_sums(planes: Sequence[Buffer]) -> Buffer:
+    """The units whose zigzagged differences to the one before are in the planes."""
+    import numpy as np
+
+    zigzag = _from_planes(planes)
+    return _bytes_of(np.cumsum((zigzag >> 1) ^ -(zigzag & 1), dtype=zigzag.dtype))
+
+
 def nonzero_count(planes: Sequence[Buffer]) -> int:
     """How many units are not zero."""
     import numpy as np
@@ -137,6 +185,15 @@ def _keys(base: Buffer, width: int, shift: int, bits: int) -> NDArray[Any]:
         raise ValueError(f"no unit of {width} bytes has a key of {bits} bits at bit {shift}")
     keys: NDArray[Any] = ((_units(base, width) >> shift) & ((1 << bits) - 1)).astype(np.uint8)
     return keys
+
+
+def _cells(units: NDArray[Any], width: int, shift: int, bits: int) -> NDArray[Any]:
+    import numpy as np
+
+    if not (0 <= bits <= 16 and shift >= 0 and shift + bits < 8 * width):
+        raise ValueError(f"no unit of {width} bytes has {bits} bits of mantissa at bit {shift}")
+    cells: NDArray[Any] = ((units >> shift) & ((1 << bits) - 1)).astype(np.intp)
+    return cells
 
 
 def _plan(keys: NDArray[Any]) -> tuple[NDArray[Any], list[int]]:

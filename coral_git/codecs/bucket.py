@@ -26,7 +26,7 @@ _MODES = frozenset((_ALL, _SOME, _NONE))
 _MASK_BELOW = 0.6  # share of units that are not zero
 _HEAD = struct.Struct("<HI")
 
-_KEYS = {
+EXPONENTS = {
     Element.F16: (10, 5),
     Element.BF16: (7, 8),
     Element.F32: (23, 8),
@@ -70,7 +70,7 @@ class BucketCodec(NamedTuple):
         view = memoryview(raw)
         units, whole = whole_units(len(view), element)
         padded = pad_base(base, whole)
-        shift, bits = _KEYS.get(element, (0, 0))
+        shift, bits = EXPONENTS.get(element, (0, 0))
         split = kernels.bucket_split(view[:whole], padded, element.width, element.is_float, shift, bits)
         modes = bytearray()
         masks: list[Buffer] = []
@@ -102,7 +102,7 @@ class BucketCodec(NamedTuple):
         """
         whole = whole_units(raw_length, element)[1]
         padded = pad_base(base, whole)
-        shift, bits = _KEYS.get(element, (0, 0))
+        shift, bits = EXPONENTS.get(element, (0, 0))
         lengths = kernels.bucket_lengths(padded, element.width, shift, bits)
         buckets, body = _read_buckets(memoryview(payload), lengths)
         wanted = [bucket.kept for bucket in buckets for _ in range(element.width)]

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from coral_git.codecs import kernels
 from coral_git.codecs.base import Codec
 from coral_git.codecs.bucket import BucketCodec
 from coral_git.codecs.bytes_codec import BytesCodec
+from coral_git.codecs.decay import DecayCodec, find_table
 from coral_git.codecs.facing import face
-from coral_git.codecs.planes import PlanesCodec
+from coral_git.codecs.planes import PlanesCodec, cut_planes, whole_units
 from coral_git.codecs.prefix import PrefixCodec
+from coral_git.codecs.sparse import SparseCodec
 from coral_git.codecs.sub import SubCodec
 from coral_git.types import Buffer, Element
 
@@ -26,6 +29,8 @@ PROFILES = {"fast": 0, "balanced": 2, "best": 8}
 """Name of a profile → bytes of the largest float whose differences are sorted by exponents."""
 
 _SORTED_UNITS = 4096
+_LITTLE = 8
+_FEW = 0.1
 _RUNS = 4
 _RUN_ELEMENTS = 4096
 _BYTES_RUNS = 4
@@ -34,6 +39,8 @@ _BYTES_RUN = 32 << 10
 _ALONE: Codec = PlanesCodec()
 _DELTA: Codec = SubCodec()
 _SORTED: Codec = BucketCodec()
+_FEW_CHANGED: Codec = SparseCodec()
+_DECAYED = {codec.codec_id: DecayCodec(inner=codec) for codec in (_DELTA, _SORTED)}
 _BYTES_ALONE: Codec = BytesCodec()
 _BYTES_DELTA: Codec = PrefixCodec()
 
@@ -119,6 +126,33 @@ def delta_codec(element: Element, units: int, profile: str) -> Codec:
         return _BYTES_DELTA
     sorts = units >= _SORTED_UNITS and element.is_float and element.width <= PROFILES[profile]
     return _SORTED if sorts else _DELTA
+
+
+def fitted_codec(codec: Codec, element: Element, sample_raw: Buffer, sample_base: Buffer) -> Codec:
+    """The codec for the kind of differences that a sample shows, else the one that is given.
+
+    Few changed units are stored with their places. Weight decay leaves differences that follow from the base;
+    only float32 has been seen to have them, as a step of decay is nothing at all for a shorter mantissa. A
+    sample with hardly any differences says too little about that: then each block looks for itself.
+
+    Args:
+        codec: what ``delta_codec`` gave.
+        element: how the object is seen.
+        sample_raw: the object's sample.
+        sample_base: what faces it in the base.
+    """
+    units, whole = whole_units(len(sample_raw), element)
+    if element is Element.BYTES or units < _SORTED_UNITS:
+        return codec
+    raw, base = memoryview(sample_raw)[:whole], memoryview(sample_base)[:whole]
+    size = _size(_DELTA, element, raw, base)
+    planes = cut_planes(kernels.sub_split(raw, base, element.width, element.is_float), units, element)
+    if 0 < kernels.nonzero_count(planes) <= units * _FEW and _size(_FEW_CHANGED, element, raw, base) < size:
+        return _FEW_CHANGED
+    if element is not Element.F32:
+        return codec
+    is_decayed = size * _LITTLE < whole or find_table(raw, base, element) is not None
+    return _DECAYED[codec.codec_id] if is_decayed else codec
 
 
 def _size(codec: Codec, element: Element, raw: Buffer, base: Buffer) -> int:

@@ -71,6 +71,33 @@ class Kernels(Protocol):
     ) -> Buffer:
         """The raw bytes whose ``bucket_split`` against ``base`` gave these planes."""
 
+    def usual_steps(self, raw: Buffer, base: Buffer, width: int, shift: int, bits: int) -> Buffer:
+        """The most usual step from the units of ``base`` to those of ``raw``, for each kind of mantissa.
+
+        A step is the difference of the order-preserving integers of two floats, with the sign turned over
+        where the base's unit is negative, so that it is positive away from zero. The *cell* of a unit is
+        bits ``shift`` to ``shift + bits - 1`` of the base's unit. Of each cell the first 32 steps are sorted;
+        the middle of the narrowest interval with a quarter of them counts (the shorth, of Andrews et al.,
+        Robust Estimates of Location, 1972). A cell with fewer than 8 has the step of the one before it, the
+        first one zero.
+
+        Args:
+            raw: whole units, all of them floats.
+            base: as many bytes.
+            width: bytes of a unit.
+            shift: lowest bit of the cell.
+            bits: bits of the cell, at most 16, below the sign.
+
+        Returns:
+            One step for each cell, modulo 2^(8 * width).
+        """
+
+    def move_units(self, base: Buffer, table: Buffer, width: int, shift: int, bits: int) -> Buffer:
+        """The units of a base, each moved away from zero by the step that the table has for its cell."""
+
+    def running_sums(self, planes: Sequence[Buffer]) -> Buffer:
+        """The units whose zigzagged differences to the unit before, the first to zero, are in the planes."""
+
     def nonzero_count(self, planes: Sequence[Buffer]) -> int:
         """How many units have a byte that is not zero in any plane."""
 
@@ -116,6 +143,9 @@ merges_to = _chosen.merges_to
 bucket_lengths = _chosen.bucket_lengths
 bucket_split = _chosen.bucket_split
 bucket_merge = _chosen.bucket_merge
+usual_steps = _chosen.usual_steps
+move_units = _chosen.move_units
+running_sums = _chosen.running_sums
 nonzero_count = _chosen.nonzero_count
 nonzero_split = _chosen.nonzero_split
 nonzero_merge = _chosen.nonzero_merge

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from coral_git.codecs.base import Codec
 from coral_git.codecs.bucket import BucketCodec
 from coral_git.codecs.bytes_codec import BytesCodec
+from coral_git.codecs.decay import DecayCodec
 from coral_git.codecs.planes import PlanesCodec
 from coral_git.codecs.prefix import PrefixCodec
 from coral_git.codecs.quantized import QuantizedCodec
@@ -30,6 +31,7 @@ BUILT_IN: tuple[Codec, ...] = (
     SparseCodec(),
     QuantizedCodec(),
     QuantizedCodec(10, "quantized-delta", True),
+    DecayCodec(),
 )
 
 

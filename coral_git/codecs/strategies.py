@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from coral_git.codecs.base import Codec
 from coral_git.codecs.bucket import BucketCodec
-from coral_git.codecs.choose import delta_codec, standalone_codec
+from coral_git.codecs.choose import delta_codec, fitted_codec, standalone_codec
 from coral_git.codecs.quantized import QuantizedCodec
 from coral_git.codecs.raw import RawCodec
 from coral_git.codecs.sparse import SparseCodec
 from coral_git.codecs.sub import SubCodec
 from coral_git.codecs.xor import XorCodec
-from coral_git.types import DeltaType, Element
+from coral_git.types import Buffer, DeltaType, Element
 
 _RAW: Codec = RawCodec()
 _QUANTIZED: Codec = QuantizedCodec()
@@ -53,9 +53,17 @@ class Strategy(NamedTuple):
             return _QUANTIZED
         return standalone_codec(element)
 
-    def delta(self, element: Element, units: int) -> Codec:
-        """The codec for an object of so many units against a base."""
-        is_unfit = self.delta_type.bits and element is not Element.F32
-        if element is Element.BYTES or is_unfit:
-            return delta_codec(element, units, self.profile)
-        return _DELTAS.get(self.delta_type) or delta_codec(element, units, self.profile)
+    def delta(self, element: Element, units: int, sample_raw: Buffer, sample_base: Buffer) -> Codec:
+        """The codec for an object against a base.
+
+        Args:
+            element: how the object is seen.
+            units: units of the whole object.
+            sample_raw: its sample.
+            sample_base: what faces that in the base.
+        """
+        named = _DELTAS.get(self.delta_type)
+        is_fit = element is not Element.BYTES and not (self.delta_type.bits and element is not Element.F32)
+        if named is not None and is_fit:
+            return named
+        return fitted_codec(delta_codec(element, units, self.profile), element, sample_raw, sample_base)

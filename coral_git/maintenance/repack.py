@@ -14,7 +14,8 @@ from functools import partial
 from typing import NamedTuple
 
 from coral_git.codecs.base import Codec, EncodedObject
-from coral_git.codecs.choose import delta_codec
+from coral_git.codecs.choose import delta_codec, facing_sample, fitted_codec, sample
+from coral_git.codecs.decay import DecayCodec
 from coral_git.codecs.sub import SubCodec
 from coral_git.errors import CoralError, StorageFullError, from_os_error
 from coral_git.maintenance import trash
@@ -32,6 +33,7 @@ from coral_git.store.writer import PackWriter
 from coral_git.types import ObjectId
 
 _FAST = SubCodec()
+_FAST_IDS = (_FAST.codec_id, DecayCodec().codec_id)  # the second may have the first inside
 _MOST_THREADS = 4  # each holds an encoded object
 _WORTH_PERCENT = 1
 """A pack is left as it is where less of it would be saved."""
@@ -131,7 +133,7 @@ def _jobs(state: PackState, plan: Mapping[ObjectId, NewBase], profile: str | Non
         codec = delta_codec(location.element, units, profile or "fast")
         if new is not None:
             jobs.append(_Job(location, new.base, codec, new.is_forced))
-        elif profile and location.base and location.codec == _FAST.codec_id != codec.codec_id:
+        elif profile and location.base and location.codec in _FAST_IDS and codec != _FAST:
             jobs.append(_Job(location, location.base, codec, False))
     return jobs
 
@@ -192,8 +194,12 @@ def _encode(store: Store, job: _Job) -> EncodedObject:
     if damage is not None:
         raise damage
     reader = store.reader(location.object_id)
-    raw = Raw(location.object_id, reader.read, location.raw_length, location.element)
-    return encode_against(raw, job.codec, store.reader(job.base), store.limits)
+    base = store.reader(job.base)
+    element, length = location.element, location.raw_length
+    own = sample(reader.read, length, element)
+    facing = facing_sample(base.read, base.element, length, element)
+    codec = fitted_codec(job.codec, element, own, facing)
+    return encode_against(Raw(location.object_id, reader.read, length, element), codec, base, store.limits)
 
 
 def _entry_length(encoded: EncodedObject) -> int:

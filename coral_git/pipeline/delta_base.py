@@ -72,6 +72,13 @@ class DeltaBase(NamedTuple):
         return facing_sample(self.read, self.element, length, element)
 
 
+class Facing(NamedTuple):
+    """A base that was chosen, and what faces the sample of the part in it."""
+
+    base: DeltaBase
+    sample: bytes
+
+
 class BaseOpener:
     """Finds and opens the bases of parts; may be used from several threads.
 
@@ -88,21 +95,29 @@ class BaseOpener:
         self._readers = _Readers(store)
         self._search = search
 
-    def choose(self, part: HashedPart, own: bytes) -> DeltaBase | None:
+    def choose(self, part: HashedPart, own: bytes) -> Facing | None:
         """The base that a part should be built on: one against which its sample is smaller than alone.
 
         Args:
             part: the part.
             own: its sample.
         """
-        element, length = part.source.element, part.source.length
+        element = part.source.element
         alone = estimate(element, own, None)
         for named in islice(self._usable(part.source.bases, part), 1):
-            base = self._open_or_none(named, part)
-            if base is not None and estimate(element, own, base.sample(length, element)) < alone:
-                return base
+            facing = self._face(named, part)
+            if facing is not None and estimate(element, own, facing.sample) < alone:
+                return facing
         found = self._best_elsewhere(part, own, alone)
-        return None if found is None else self._open_or_none(found, part)
+        return None if found is None else self._face(found, part)
+
+    def _face(self, base: ObjectId, part: HashedPart) -> Facing | None:
+        """A base ready to be read, or None where it is damaged or gone."""
+        try:
+            opened = self._open(base, part)
+            return Facing(opened, opened.sample(part.source.length, part.source.element))
+        except (CoralError, OSError):
+            return None
 
     def _best_elsewhere(self, part: HashedPart, own: bytes, alone: int) -> ObjectId | None:
         """The best base under another name, by the estimated size; None where none is smaller than alone."""
@@ -158,13 +173,6 @@ class BaseOpener:
         if end.object_id == part.object_id or not can_face(part.source.element, end.element):
             return False
         return self._store.freshen(end.object_id)
-
-    def _open_or_none(self, base: ObjectId, part: HashedPart) -> DeltaBase | None:
-        """A base ready to be read, or None where it is damaged or gone."""
-        try:
-            return self._open(base, part)
-        except (CoralError, OSError):
-            return None
 
     def _open(self, base: ObjectId, part: HashedPart) -> DeltaBase:
         reader = self._store.reader(base)

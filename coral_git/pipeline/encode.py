@@ -129,12 +129,13 @@ class Encoder:
         element, length = part.source.element, part.source.length
         if self._search is not None:
             self._search.note(part)
-        base = None
         if self._strategy.uses_bases(element):
-            base = self._bases.choose(part, sample(part.read, length, element))
-        if base is None:
-            return self._choice(part, self._strategy.standalone(element), None)
-        return self._choice(part, self._strategy.delta(element, length // element.width), base)
+            own = sample(part.read, length, element)
+            facing = self._bases.choose(part, own)
+            if facing is not None:
+                codec = self._strategy.delta(element, length // element.width, own, facing.sample)
+                return self._choice(part, codec, facing.base)
+        return self._choice(part, self._strategy.standalone(element), None)
 
     def _choice(self, part: HashedPart, codec: Codec, base: DeltaBase | None) -> _Choice:
         return _Choice(part, codec, base, codec.block_size(part.source.element, self._store.limits))

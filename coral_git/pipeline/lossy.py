@@ -228,12 +228,12 @@ class _Quantizing:
         hashed = hash_part(with_bases(self._source, part, False, finder))
         if hashed.object_id in hashed.source.bases:
             return _Quantized(part, None, 0.0, 0.0)
-        found = self._opener.choose(hashed, sample(hashed.read, part.length, part.element))
-        base = None if found is None else self._reader(found)
-        if base is None:
-            codec = self._strategy.standalone(part.element)
-        else:
-            codec = self._strategy.delta(part.element, part.length // part.element.width)
+        own = sample(hashed.read, part.length, part.element)
+        facing = self._opener.choose(hashed, own)
+        base, codec = None, self._strategy.standalone(part.element)
+        if facing is not None:
+            base = self._reader(facing.base)
+            codec = self._strategy.delta(part.element, part.length // part.element.width, own, facing.sample)
         file_offset = part.ranges[0][0]
         digest, largest, total = blake3(), 0.0, 0.0
         for start, raw in _blocks(

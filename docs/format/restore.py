@@ -106,6 +106,8 @@ def decode_block(codec, element, payload, size, base, start):
     width = WIDTHS[element]
     units, tail = divmod(size, width)
     face = base[start : start + units * width].ljust(units * width, b"\0")
+    if codec == 11:
+        codec, face, payload = moved(payload, face, element) if units else (4, face, payload)
     if codec == 8:
         return sparse(payload, face, tail, element)
     if codec in (9, 10) and element == 3 and units:
@@ -198,6 +200,26 @@ def bucketed(payload, face, tail, element):
         for place, unit in enumerate(units):
             residuals[unit * width : (unit + 1) * width] = sorted_units[place * width : (place + 1) * width]
     return planes, residuals
+
+
+def moved(payload, face, element):
+    """The codec inside a block of codec 11, the base that it works with, and its payload."""
+    codec, bits, length = struct.unpack_from("<BBI", payload)
+    table, rest = payload[6 : 6 + length], payload[6 + length :]
+    if not bits:
+        return codec, face, rest
+    width, shift = WIDTHS[element], KEYS[element][0] - bits
+    top, steps, units = 1 << 8 * width - 1, [0], bytearray()
+    zigzags = merge(streams(table, [1 << bits] * width))
+    for at in range(0, len(zigzags), width):
+        zigzag = int.from_bytes(zigzags[at : at + width], "little")
+        steps.append(steps[-1] + (zigzag >> 1 ^ -(zigzag & 1)))
+    for at in range(0, len(face), width):
+        unit = int.from_bytes(face[at : at + width], "little")
+        step = steps[1 + (unit >> shift & (1 << bits) - 1)]
+        place = ~unit - step if unit & top else (unit | top) + step
+        units += ((place ^ top if place & top else ~place) & 2 * top - 1).to_bytes(width, "little")
+    return codec, bytes(units), rest
 
 
 def buckets_of(keys):

@@ -1,12 +1,15 @@
 """Ratio and speed of every codec on real weights, with its peers in the same run.
 
-    python tests/bench/codecs.py [--models DIR] [--rounds 3] [FILE BASE]...
+    python tests/bench/codecs.py [--models DIR] [--rounds 3] [--hindsight | --cores] [FILE BASE]...
 
 FILE and BASE are safetensors files with the same tensors; BASE may be ``-``, to store FILE without a base.
 With none, a real model and fine-tuned versions of it are used, also cast to bf16 and fp16. Run it on one
 core, e.g. with ``taskset -c 0``. Ratios are raw by stored bytes; our codecs are measured as whole objects,
 with headers, tables and checksums, and equal tensors count as nothing in all rows. Times are CPU times, the
 best of the rounds; every result is compared.
+
+With ``--hindsight``, every tensor is encoded with every codec instead, and what the program would have chosen
+is compared with the best for each tensor. With ``--cores``, two threads are compared with one, on two cores.
 
 Peers that are installed take part: ``pip install zipnn blosc2 pcodec``.
 """
@@ -26,6 +29,7 @@ import numpy as np
 import zstandard
 
 sys.path.insert(0, str(Path(__file__).parent))
+from choices import Tensor, chosen, print_cores, print_hindsight
 from finetune import versions
 
 from coral_git.codecs import kernels
@@ -33,23 +37,9 @@ from coral_git.codecs.base import Codec
 from coral_git.codecs.registry import codec_by_name
 from coral_git.limits import DEFAULT_LIMITS
 from coral_git.store.pack_format import ENTRY_HEADER_LENGTH, TABLE_ROW_LENGTH
-from coral_git.types import DTYPES
 
 CHUNK = 1 << 20
 REFERENCE = "zipnn"
-
-
-class Tensor(NamedTuple):
-    """The bytes of a tensor and those of its base, empty where there is none."""
-
-    dtype: str
-    raw: bytes
-    base: bytes
-
-    @property
-    def width(self) -> int:
-        """Bytes of an element."""
-        return DTYPES[self.dtype].element.width
 
 
 class Method(NamedTuple):
@@ -89,7 +79,7 @@ def ours(codec: Codec) -> Method:
     """One of our codecs, block by block as in a pack."""
 
     def encode(tensor: Tensor) -> tuple[object, int]:
-        element = DTYPES[tensor.dtype].element
+        element = tensor.element
         size = codec.block_size(element, DEFAULT_LIMITS)
         raw, base = memoryview(tensor.raw), memoryview(tensor.base)
         blocks = [
@@ -100,7 +90,7 @@ def ours(codec: Codec) -> Method:
         return blocks, stored
 
     def decode(tensor: Tensor, blocks: object) -> bytes:
-        element = DTYPES[tensor.dtype].element
+        element = tensor.element
         size = codec.block_size(element, DEFAULT_LIMITS)
         base = memoryview(tensor.base)
         assert isinstance(blocks, list)
@@ -113,6 +103,22 @@ def ours(codec: Codec) -> Method:
             )
             for number, block in enumerate(blocks)
         )
+
+    return Method(encode, decode)
+
+
+def as_added(profile: str) -> Method:
+    """What adding does with a profile: a codec for each tensor, chosen by a sample, which takes time too."""
+
+    def encode(tensor: Tensor) -> tuple[object, int]:
+        method = ours(chosen(tensor, profile))
+        blocks, length = method.encode(tensor)
+        return (method, blocks), length
+
+    def decode(tensor: Tensor, encoded: object) -> bytes:
+        assert isinstance(encoded, tuple)
+        method, blocks = encoded
+        return method.decode(tensor, blocks)
 
     return Method(encode, decode)
 
@@ -236,8 +242,9 @@ def pcodec_peer() -> Method:
 def methods(has_base: bool) -> Iterator[tuple[str, Method]]:
     """Our codecs and the peers that are installed."""
     for name in ("sub", "bucket") if has_base else ("planes",):
-        profile = {"sub": " (fast)", "bucket": " (best)"}.get(name, "")
-        yield f"coral {name}{profile}", ours(codec_by_name(name))
+        yield f"coral {name}", ours(codec_by_name(name))
+    for profile in ("fast", "best") if has_base else ():
+        yield f"coral as added ({profile})", as_added(profile)
     yield "XOR planes zstd-3 (BitX)" if has_base else "planes zstd-3", bitx()
     for name, make in (("zipnn", zipnn_peer), ("blosc2", blosc2_peer), ("pcodec", pcodec_peer)):
         if importlib.util.find_spec(name):
@@ -272,21 +279,30 @@ def measure(method: Method, tensors: list[Tensor], rounds: int) -> Result:
     return Result(stored, min(one for one, _ in times), min(one for _, one in times))
 
 
-def compare(
-    label: str,
-    file: dict[str, tuple[str, bytes]],
-    base: dict[str, tuple[str, bytes]] | None,
-    rounds: int,
-) -> None:
-    """Print the table of one pair."""
-    total = sum(len(data) for _, data in file.values())
+def to_encode(file: dict[str, tuple[str, bytes]], base: dict[str, tuple[str, bytes]] | None) -> list[Tensor]:
+    """The tensors of floats that are not equal to their bases."""
     tensors = []
     for name, (dtype, raw) in file.items():
         faced = b"" if base is None else base[name][1]
         if raw != faced and dtype in ("F32", "BF16", "F16"):
             tensors.append(Tensor(dtype, raw, faced))
+    return tensors
+
+
+def compare(label: str, total: int, tensors: list[Tensor], rounds: int) -> None:
+    """Print the table of one pair.
+
+    Args:
+        label: its name.
+        total: bytes of all tensors.
+        tensors: those that have to be encoded.
+        rounds: the fastest counts.
+    """
     coded = sum(len(tensor.raw) for tensor in tensors)
-    results = {name: measure(method, tensors, rounds) for name, method in methods(base is not None)}
+    results = {
+        name: measure(method, tensors, rounds)
+        for name, method in methods(any(tensor.base for tensor in tensors))
+    }
     reference = results.get(REFERENCE)
     print(f"\n### {label}: {total / 1e6:.1f} MB, {coded / 1e6:.1f} MB of it to be encoded\n")
     print("| method | ratio | encode GB/s | decode GB/s | encode / zipnn | decode / zipnn |")
@@ -310,24 +326,44 @@ def main() -> None:
     parser.add_argument(
         "--models", type=Path, default=Path("models"), help="where fine-tuned versions are kept"
     )
+    parser.add_argument("--hindsight", action="store_true", help="compare the choice with the best codec")
+    parser.add_argument("--cores", action="store_true", help="compare two threads with one")
     parser.add_argument("files", nargs="*", help="FILE BASE FILE BASE ...")
     options = parser.parse_args()
     if len(options.files) % 2:
         parser.error("give pairs of a file and its base, or '-'")
     kernels.keep_memory()
     print(f"kernels: {kernels.KERNEL_NAME}")
-    for file, base in zip(options.files[::2], options.files[1::2], strict=True):
+    if options.hindsight:
+        print("\n| file | profile | chosen MB | best MB | chosen / best | over 1 % | most bytes lost |")
+        print("|---|---|---:|---:|---:|---:|---:|")
+    for label, file, base in pairs(options.files, options.models):
+        tensors = to_encode(file, base)
+        if options.hindsight:
+            print_hindsight(label, tensors)
+        elif not options.cores:
+            compare(label, sum(len(data) for _, data in file.values()), tensors, options.rounds)
+        elif base is not None:
+            print(f"\n| {label}: two threads / one | encode | decode |\n|---|---:|---:|")
+            print_cores(tensors)
+
+
+def pairs(
+    files: list[str], models: Path
+) -> Iterator[tuple[str, dict[str, tuple[str, bytes]], dict[str, tuple[str, bytes]] | None]]:
+    """The label, the tensors and the base of each pair; those of the fine-tuned model where none is named."""
+    for file, base in zip(files[::2], files[1::2], strict=True):
         faced = None if base == "-" else read_tensors(Path(base))
         label = Path(file).stem + ("" if faced is None else f" against {Path(base).stem}")
-        compare(label, read_tensors(Path(file)), faced, options.rounds)
-    if not options.files:
-        first, *tuned = (read_tensors(path) for path in versions(options.models, (25, 200)))
+        yield label, read_tensors(Path(file)), faced
+    if not files:
+        first, *tuned = (read_tensors(path) for path in versions(models, (25, 200)))
         for dtype in ("F32", "BF16", "F16"):
             model = first if dtype == "F32" else cast(first, dtype)
-            compare(f"{dtype}, the model alone", model, None, options.rounds)
+            yield f"{dtype}, the model alone", model, None
             for steps, version in zip((25, 200), tuned, strict=True):
                 file_of = version if dtype == "F32" else cast(version, dtype)
-                compare(f"{dtype}, after {steps} steps against the model", file_of, model, options.rounds)
+                yield f"{dtype}, after {steps} steps", file_of, model
 
 
 if __name__ == "__main__":

