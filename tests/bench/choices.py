@@ -21,7 +21,9 @@ from coral_git.store.pack_format import ENTRY_HEADER_LENGTH, TABLE_ROW_LENGTH
 from coral_git.types import DTYPES, Element
 
 SORTING: tuple[Codec, ...] = (BucketCodec(), DecayCodec(inner=BucketCodec()))
-ROUNDS = 15
+ROUNDS = 40
+BLOCKS = 16
+"""Rounds are short and many, so that some of them have the machine for themselves."""
 
 
 class Tensor(NamedTuple):
@@ -154,15 +156,15 @@ def print_cores(tensors: Iterable[Tensor]) -> None:
     Args:
         tensors: large ones are used, of one dtype, with bases.
     """
-    largest = sorted((one for one in tensors if one.base), key=lambda one: -len(one.raw))[:12]
-    limit = partial(gain, compress, [np.random.default_rng(7).bytes(48 << 10)] * 64)
+    largest = sorted((one for one in tensors if one.base), key=lambda one: -len(one.raw))[:BLOCKS]
+    limit = partial(gain, compress, [np.random.default_rng(7).bytes(48 << 10)] * BLOCKS)
     print(f"| zlib, 48 KiB at a time | {limit():.2f} | |", flush=True)
     for name in ("planes", "sub", "bucket"):
         codec = codec_by_name(name)
+        parts = [(one, *part) for one in largest for part in cut(codec, one)][:BLOCKS]
         blocks = [
             Block(codec, one.element, raw, base, b"".join(codec.encode_block(raw, base, one.element)))
-            for one in largest
-            for raw, base in cut(codec, one)
+            for one, raw, base in parts
         ]
         print(f"| `{name}` | {gain(encode, blocks):.2f} | {gain(decode, blocks):.2f} |", flush=True)
     print(f"| zlib again | {limit():.2f} | |", flush=True)
