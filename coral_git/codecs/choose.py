@@ -30,7 +30,7 @@ PROFILES = {"fast": 0, "balanced": 2, "best": 8}
 
 _SORTED_UNITS = 4096
 _LITTLE = 8
-_FEW = 0.1
+_FEW = 0.6
 _RUNS = 4
 _RUN_ELEMENTS = 4096
 _BYTES_RUNS = 4
@@ -40,7 +40,6 @@ _ALONE: Codec = PlanesCodec()
 _DELTA: Codec = SubCodec()
 _SORTED: Codec = BucketCodec()
 _FEW_CHANGED: Codec = SparseCodec()
-_DECAYED = {codec.codec_id: DecayCodec(inner=codec) for codec in (_DELTA, _SORTED)}
 _BYTES_ALONE: Codec = BytesCodec()
 _BYTES_DELTA: Codec = PrefixCodec()
 
@@ -131,9 +130,9 @@ def delta_codec(element: Element, units: int, profile: str) -> Codec:
 def fitted_codec(codec: Codec, element: Element, sample_raw: Buffer, sample_base: Buffer) -> Codec:
     """The codec for the kind of differences that a sample shows, else the one that is given.
 
-    Few changed units are stored with their places. Weight decay leaves differences that follow from the base;
-    only float32 has been seen to have them, as a step of decay is nothing at all for a shorter mantissa. A
-    sample with hardly any differences says too little about that: then each block looks for itself.
+    Few changed units are smaller with their places. Weight decay leaves differences that follow from the
+    base; only float32 has been seen to have them, as such a step is nothing at all for a shorter mantissa.
+    A sample with hardly any differences says too little about that: then each block looks for itself.
 
     Args:
         codec: what ``delta_codec`` gave.
@@ -145,14 +144,20 @@ def fitted_codec(codec: Codec, element: Element, sample_raw: Buffer, sample_base
     if element is Element.BYTES or units < _SORTED_UNITS:
         return codec
     raw, base = memoryview(sample_raw)[:whole], memoryview(sample_base)[:whole]
-    size = _size(_DELTA, element, raw, base)
-    planes = cut_planes(kernels.sub_split(raw, base, element.width, element.is_float), units, element)
-    if 0 < kernels.nonzero_count(planes) <= units * _FEW and _size(_FEW_CHANGED, element, raw, base) < size:
-        return _FEW_CHANGED
-    if element is not Element.F32:
+    candidates = [codec, _FEW_CHANGED] if _changed(raw, base, element) <= units * _FEW else [codec]
+    if element is Element.F32:
+        says_little = _size(_DELTA, element, raw, base) * _LITTLE < whole
+        if says_little or find_table(raw, base, element) is not None:
+            candidates = [DecayCodec(inner=inner) for inner in (codec, _FEW_CHANGED)]
+    if len(candidates) == 1:
         return codec
-    is_decayed = size * _LITTLE < whole or find_table(raw, base, element) is not None
-    return _DECAYED[codec.codec_id] if is_decayed else codec
+    return min(candidates, key=lambda one: _size(one, element, raw, base))
+
+
+def _changed(raw: memoryview, base: memoryview, element: Element) -> int:
+    """How many units differ."""
+    planes = kernels.sub_split(raw, base, element.width, element.is_float)
+    return kernels.nonzero_count(cut_planes(planes, len(raw) // element.width, element))
 
 
 def _size(codec: Codec, element: Element, raw: Buffer, base: Buffer) -> int:
