@@ -9,7 +9,8 @@ with headers, tables and checksums, and equal tensors count as nothing in all ro
 best of the rounds; every result is compared.
 
 With ``--hindsight``, every tensor is encoded with every codec instead, and what the program would have chosen
-is compared with the best for each tensor. With ``--cores``, two threads are compared with one, on two cores.
+is compared with the best for each tensor. With ``--cores``, two threads are compared with one, on two cores;
+with ``--strategies``, the strategies by name with ``auto``.
 
 Peers that are installed take part: ``pip install zipnn blosc2 pcodec``.
 """
@@ -31,6 +32,7 @@ import zstandard
 sys.path.insert(0, str(Path(__file__).parent))
 from choices import Tensor, chosen, print_cores, print_hindsight
 from finetune import versions
+from strategies import print_strategies
 
 from coral_git.codecs import kernels
 from coral_git.codecs.base import Codec
@@ -328,6 +330,7 @@ def main() -> None:
     )
     parser.add_argument("--hindsight", action="store_true", help="compare the choice with the best codec")
     parser.add_argument("--cores", action="store_true", help="compare two threads with one")
+    parser.add_argument("--strategies", action="store_true", help="compare the strategies by name")
     parser.add_argument("files", nargs="*", help="FILE BASE FILE BASE ...")
     options = parser.parse_args()
     if len(options.files) % 2:
@@ -337,10 +340,15 @@ def main() -> None:
     if options.hindsight:
         print("\n| file | profile | chosen MB | best MB | chosen / best | over 1 % | most bytes lost |")
         print("|---|---|---:|---:|---:|---:|---:|")
+    if options.strategies:
+        print("\n| file | strategy | stored / raw | encode / auto | decode / auto | largest error |")
+        print("|---|---|---:|---:|---:|---:|")
     for label, file, base in pairs(options.files, options.models):
         tensors = to_encode(file, base)
         if options.hindsight:
             print_hindsight(label, tensors)
+        elif options.strategies:
+            print_strategies(label, tensors if base else [])
         elif not options.cores:
             compare(label, sum(len(data) for _, data in file.values()), tensors, options.rounds)
         elif base is not None:
