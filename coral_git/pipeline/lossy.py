@@ -135,11 +135,13 @@ def make_lossy(
         CoralError: the file changed meanwhile, or the disk is full; the file is as it was.
     """
     root = workspace.paths.work_tree or "."
-    source = open_regular(os.path.join(os.fsencode(root), path))
+    source = open_regular(os.path.relpath(os.path.join(os.fsencode(root), path)))
     if source is None:
         raise UsageError(f"'{os.fsdecode(path)}' is no regular file")
     try:
         return _Quantizing(workspace, source, path, delta_type).run(keep_original, dry_run, progress)
+    except OSError as error:
+        raise from_os_error(error, f"quantize '{os.fsdecode(path)}'") from error
     finally:
         source.close()
 

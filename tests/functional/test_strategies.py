@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
+from coral_git import fsops
 from coral_git.codecs.registry import codec_by_id
+from coral_git.errors import CoralError, StorageFullError
+from coral_git.pipeline.lossy import make_lossy
+from coral_git.pipeline.workspace import Workspace
 from coral_git.types import DeltaType
 
 RNG = np.random.default_rng(5)
@@ -201,3 +207,62 @@ def test_settings_are_listed_set_and_unset(repo):
     repo.coral("config", "--unset", "profile")
     assert repo.coral("config", "profile") == "fast"
     assert b"there is no setting 'colour'" in repo.run("coral", "config", "colour", code=2).stderr
+
+
+class _Failing:
+    """Fails the n-th operation that changes the disk."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.count = 0
+
+    def __call__(self, name: str, path: str) -> None:
+        self.count += 1
+        if self.count == self.number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_failing_operation_leaves_the_exact_file_or_the_whole_result(
+    repo, safetensors, assert_healthy, monkeypatch
+):
+    repo.commit("base", m__safetensors=safetensors(BASE))
+    exact = safetensors(TUNED)
+    monkeypatch.chdir(repo.path)
+    results = set()
+    for number in range(1, 200):
+        repo.write("m.safetensors", exact)
+        failing = _Failing(number)
+        workspace = Workspace.open()
+        fsops.set_fault_hook(failing)
+        try:
+            make_lossy(workspace, b"m.safetensors", DeltaType.INT8_QUANTIZED)
+        except StorageFullError:
+            assert repo.read("m.safetensors") == exact
+        finally:
+            fsops.set_fault_hook(None)
+            workspace.close()
+        assert not list(repo.path.glob(".coral-tmp*"))
+        results.add(repo.read("m.safetensors"))
+        if failing.count < number:
+            break
+    assert 5 < number < 199
+    assert len(results - {exact}) == 1
+    repo.git("commit", "-qam", "lossy")
+    assert repo.blob("HEAD:m.safetensors").startswith(b"# coral")
+    assert_healthy(repo)
+
+
+def test_a_file_that_changes_meanwhile_is_left_alone(repo, safetensors, assert_healthy, monkeypatch):
+    repo.write("m.safetensors", safetensors(BASE))
+    monkeypatch.chdir(repo.path)
+    newer = safetensors(TUNED)
+
+    def write_it(done, total):
+        repo.write("m.safetensors", newer)
+
+    workspace = Workspace.open()
+    with pytest.raises(CoralError, match=r"'m\.safetensors' changed"):
+        make_lossy(workspace, b"m.safetensors", DeltaType.INT8_QUANTIZED, progress=write_it)
+    workspace.close()
+    assert repo.read("m.safetensors") == newer
+    assert_healthy(repo)
