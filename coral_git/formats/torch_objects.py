@@ -17,6 +17,7 @@ from coral_git.types import DTYPES
 UNTYPED = TorchDType(DTYPES["U8"])
 """The data type of a storage of which nothing is known."""
 
+_MAX_DEPTH = 1024  # Python's own pickler does not get as far
 _SAME_NAME = ""
 _MODULE_DICTS = frozenset({"_parameters", "_buffers", "_modules"})
 _TENSOR_MAKERS = frozenset(
@@ -38,6 +39,8 @@ _QUANTIZER_NAMES = (None, "scales", "zero_points")
 
 Way = tuple["Way", str] | tuple[()]
 """How a value was reached: the way to what holds it, and its key there."""
+
+_CONTAINERS = (list, tuple, Made, Persistent)
 
 _Child = tuple[str, object]
 
@@ -99,13 +102,13 @@ def find_tensors(root: object, way: Way, rank: int) -> Findings:
         rank: the dimensions of a tensor, at most; others are passed over.
 
     Raises:
-        NotThisFormat: there are too many tensors.
+        NotThisFormat: values are nested too deeply, or there are too many tensors.
     """
     found = Findings([], {})
     seen: dict[int, object] = {}  # the values themselves too: an id belongs to a value only while it lives
-    waiting: list[tuple[object, Way]] = [(root, way)]
+    waiting: list[tuple[object, Way, int]] = [(root, way, 0)]
     while waiting:
-        value, way = waiting.pop()
+        value, way, depth = waiting.pop()
         if id(value) in seen:
             continue
         seen[id(value)] = value
@@ -115,12 +118,12 @@ def find_tensors(root: object, way: Way, rank: int) -> Findings:
         view = _view(value, way, rank, found)
         if view is not None:
             found.views.append(view)
-        if len(found.views) > MAX_TENSORS:
-            raise NotThisFormat("too many tensors")
+        if depth > _MAX_DEPTH or len(found.views) > MAX_TENSORS:
+            raise NotThisFormat("values are nested too deeply, or there are too many tensors")
         children = [
-            (child, (way, key) if key else way)
+            (child, (way, key) if key else way, depth + 1)
             for key, child in _children(value, seen)
-            if isinstance(child, list | tuple | Made | Persistent)
+            if _may_hold(child)
         ]
         waiting.extend(reversed(children))
     return found
@@ -198,10 +201,20 @@ def _children(value: object, seen: dict[int, object]) -> Iterator[_Child]:
     """What a value holds, each with its key; in a few steps for each opcode that made it."""
     if isinstance(value, Made):
         yield from _arguments(value, seen)
-        yield from _items(value.items or ())
+        if value.items:
+            yield from _items(value.items)
         yield _SAME_NAME, value.state
     elif isinstance(value, list | tuple):
-        yield from ((str(index), child) for index, child in enumerate(value))
+        for index, child in enumerate(value):
+            if isinstance(child, _CONTAINERS):  # there may be millions of numbers
+                yield str(index), child
+
+
+def _may_hold(value: object) -> bool:
+    """Whether there may be a tensor in a value."""
+    if isinstance(value, Made):
+        return bool(value.arguments or value.items or value.state)
+    return isinstance(value, _CONTAINERS) and value != () and value != []
 
 
 def _arguments(made: Made, seen: dict[int, object]) -> Iterator[_Child]:
