@@ -12,7 +12,7 @@ from typing import NamedTuple
 from coral_git import fsops
 from coral_git.errors import IntegrityError
 from coral_git.formats.base import TensorSegment
-from coral_git.formats.zip_index import DESCRIPTOR_MAGIC, HAS_DESCRIPTOR, STORED, ZipEntry, read_zip
+from coral_git.formats.zip_index import DESCRIPTOR_MAGIC, HAS_DESCRIPTOR, ZipEntry, read_zip
 from coral_git.limits import DEFAULT_LIMITS, MIB
 
 _CRC = struct.Struct("<L")
@@ -61,8 +61,8 @@ def mend_checksums(fd: int, changed: Iterable[TensorSegment]) -> None:
 def _entries_of(entries: Sequence[ZipEntry], changed: Iterable[TensorSegment]) -> list[ZipEntry]:
     """The entries that changed tensors lie in, each once."""
     starts = [entry.offset for entry in entries]
-    touched = {bisect_right(starts, tensor.offset) - 1 for tensor in changed if tensor.length}
-    return [entries[index] for index in sorted(touched) if entries[index].method == STORED]
+    touched = {bisect_right(starts, tensor.offset) - 1 for tensor in changed if tensor.length} - {-1}
+    return [entries[index] for index in sorted(touched)]
 
 
 def _crc_place(source: _OpenFile, entry: ZipEntry, old: bytes) -> int:
