@@ -154,7 +154,7 @@ def test_checksums_after_tensors_were_overwritten(make, tmp_path) -> None:
     tensors["big"] = random_tensor((MIB // 3,))
     tensors["empty"] = random_tensor((0,))
     data = make(tensors)
-    result, layout = overwritten(data, tmp_path / "m.pt", {"a", "c", "big", "empty"})
+    result, _ = overwritten(data, tmp_path / "m.pt", {"a", "c", "big", "empty"})
     with zipfile.ZipFile(io.BytesIO(result)) as archive:
         assert archive.testzip() is None
     seen = seen_in(result)
