@@ -34,6 +34,9 @@ _CODE = re.compile(r"([<>|])([a-zA-Z?])([0-9]{0,9}+)(?:\[[0-9a-zA-Z/]{1,32}\])?"
 _NAMES = {"i": "I", "u": "U", "f": "F", "c": "C", "m": "I", "M": "I"}
 _UNITS = {"U": 4, "S": 1, "V": 1}
 _TRUTH_CODES = ("b1", "?")
+_FOREIGN = ("V1", "f1", "V2")
+"""What the float8 types and bfloat16 of other packages are in a header."""
+
 _LARGEST = 1 << 63
 
 
@@ -196,6 +199,8 @@ def _scalar(code: str) -> tuple[DType, int | None]:
     if kind + digits in _TRUTH_CODES:
         return DTYPES["BOOL"], None
     size = int(digits) if digits else -1
+    if f"{kind}{size}" in _FOREIGN and order != ">":
+        return DTYPES[f"U{8 * size}"], None
     if kind in _UNITS and size >= 0:
         return DTYPES["U8"], _UNITS[kind] * size
     if kind not in _NAMES or size < 1 or (order == "|" and size > 1):

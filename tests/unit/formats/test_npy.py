@@ -6,6 +6,7 @@ import io
 import struct
 import tracemalloc
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,7 +49,7 @@ DTYPES = {
 ITEMS = {
     "<U5": 20,
     "S3": 3,
-    "V2": 2,
+    "V3": 3,
     "<f16": 16,
     "<c32": 32,
     "i4,f8": 12,
@@ -103,6 +104,17 @@ def test_values_without_a_name_are_bytes(dtype: str | np.dtype) -> None:
     (tensor,) = layout_of(data).tensors
     assert (tensor.dtype.name, tensor.shape) == ("U8", (3, 2, item))
     assert tensor.offset + tensor.length == len(data)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e5m2", "float8_e4m3fn", "V1", "V2"])
+def test_values_that_numpy_saves_without_a_name(dtype: str) -> None:
+    array = np.ones((2, 3), getattr(ml_dtypes, dtype, dtype))
+    data = saved(array)
+    (tensor,) = layout_of(data).tensors
+    assert (tensor.dtype.name, tensor.shape) == (f"U{8 * array.itemsize}", (2, 3))
+    assert contents(data, layout_of(data)) == {"array": array.tobytes()}
+    (other,) = layout_of(file_of(F32.replace("<f4", ">V2"))).tensors
+    assert (other.dtype.name, other.shape) == ("U8", (2, 2))
 
 
 def test_fortran_order_is_the_transpose_in_the_order_of_c() -> None:
