@@ -10,6 +10,7 @@ See ``torch/serialization.py`` and ``torch/csrc/jit/serialization``. The pickles
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from coral_git.formats.base import Layout, NotThisFormat
@@ -56,7 +57,7 @@ class TorchZipReader:
         return Layout(f"{self.name}/{self.version}", tensors)
 
 
-def _in_folder(entries: list[ZipEntry]) -> dict[str, ZipEntry]:
+def _in_folder(entries: Sequence[ZipEntry]) -> dict[str, ZipEntry]:
     """The entries of the folder that has the main pickle, by their names in it."""
     folders = [entry.name.removesuffix(f"{_MAIN}.pkl") for entry in entries if _is_main(entry.name)]
     if len(folders) != 1:
@@ -70,13 +71,23 @@ def _is_main(name: str) -> bool:
 
 
 def _is_big_endian(source: ByteSource, entries: dict[str, ZipEntry]) -> bool:
-    from coral_git.formats.zip_index import read_entry
-
     entry = entries.get("byteorder")
-    word = read_entry(source, entry, _LONGEST_WORD) if entry else b"little"
+    word = _read(source, entry, _LONGEST_WORD) if entry else b"little"
     if word not in (b"little", b"big"):
         raise NotThisFormat("the byte order is unknown")
     return word == b"big"
+
+
+def _read(source: ByteSource, entry: ZipEntry, most: int) -> bytes:
+    """The bytes of an entry that is not compressed."""
+    from coral_git.formats.zip_index import STORED
+
+    if entry.method != STORED or entry.size > most:
+        raise NotThisFormat("an entry is compressed or too long")
+    data = source.read_at(entry.offset, entry.size)
+    if len(data) != entry.size:
+        raise NotThisFormat("the file is cut short")
+    return data
 
 
 def _read_group(
@@ -91,13 +102,13 @@ def _read_group(
     from coral_git.formats.pickle_values import read_pickle
     from coral_git.formats.torch_objects import UNTYPED, find_tensors
     from coral_git.formats.torch_storages import Extent
-    from coral_git.formats.zip_index import STORED, read_entry
+    from coral_git.formats.zip_index import STORED
 
-    pickled = read_entry(source, entries[f"{group}.pkl"], limits.header_bytes)
+    pickled = _read(source, entries[f"{group}.pkl"], limits.header_bytes)
     value, _ = read_pickle(pickled, 0)
     found = find_tensors(value, () if group == _MAIN else ((), group), limits.rank)
     views += [view._replace(key=f"{group}/{view.key}") for view in found.views]
     for name, entry in entries.items():
         if name.startswith(f"{group}/") and entry.method == STORED:
             storage = found.storages.get(name[len(group) + 1 :])
-            storages[name] = Extent(name, storage.dtype if storage else UNTYPED, entry.offset, entry.length)
+            storages[name] = Extent(name, storage.dtype if storage else UNTYPED, entry.offset, entry.size)

@@ -12,11 +12,12 @@ from typing import BinaryIO
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
 from coral_git.formats.torch_dtypes import ATTRIBUTE_OF, BY_ATTRIBUTE, STORAGE_OF
-from coral_git.formats.zip_stream import ZipStream
+from coral_git.formats.zip_writer import ZipWriter
 from coral_git.limits import MIB
 from coral_git.types import Buffer
 
 _FOLDER = "archive"
+_ALIGNMENT = 64
 _VERSION = b"3\n"
 _PROTOCOL = b"\x80\x02"
 _ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
@@ -36,7 +37,7 @@ class TorchZipWriter:
         Raises:
             UsageError: torch has no such dtype.
         """
-        archive = ZipStream(out)
+        archive = ZipWriter(out, alignment=_ALIGNMENT)
         pickled = b"".join(_pickle(tensors))
         archive.add(f"{_FOLDER}/data.pkl", len(pickled), [pickled])
         archive.add(f"{_FOLDER}/byteorder", len(b"little"), [b"little"])
