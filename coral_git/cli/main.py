@@ -38,6 +38,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "repack": "repack",
         "deduplicate": "deduplicate",
     },
+    "In and out": {
+        "export": "export",
+    },
     "Remote": {
         "remote": "remote",
         "fetch": "fetch",

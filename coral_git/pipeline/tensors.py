@@ -1,0 +1,94 @@
+"""The tensors of a stored file, read from the store without the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+
+from blake3 import blake3
+
+from coral_git.errors import IntegrityError
+from coral_git.formats.base import TensorData
+from coral_git.limits import Limits
+from coral_git.manifest.entries import Manifest, TensorEntry
+from coral_git.manifest.parts import part_lengths
+from coral_git.pipeline.decode import named
+from coral_git.store.objects import ObjectReader
+from coral_git.store.store import Store
+from coral_git.types import Buffer, ObjectId, tensor_bytes
+
+
+def stored_tensors(manifest: Manifest, store: Store) -> list[TensorData]:
+    """The tensors of an expanded manifest, in file order.
+
+    Whoever reads a tensor from start to end gets bytes that were compared with its ids, or an error.
+
+    Args:
+        manifest: of a file in which tensors were found, expanded.
+        store: has their objects.
+    """
+    return [
+        TensorData(entry.name, entry.dtype, entry.shape, StoredBytes(entry, manifest, store))
+        for entry in manifest.tensors
+    ]
+
+
+class StoredBytes:
+    """Reads ranges of a tensor; calling it is what ``TensorData.read`` is.
+
+    Args:
+        entry: the tensor.
+        manifest: names its objects in messages.
+        store: has them.
+    """
+
+    def __init__(self, entry: TensorEntry, manifest: Manifest, store: Store) -> None:
+        length = tensor_bytes(entry.dtype, entry.shape) or 0
+        lengths = part_lengths(entry.dtype, length, store.limits)
+        self._starts = list(accumulate(lengths, initial=0))
+        self._objects: Sequence[ObjectId] = entry.objects
+        self._manifest = manifest
+        self._store = store
+        self._limits: Limits = store.limits
+        self._open: tuple[int, ObjectReader] | None = None
+        self._hasher = blake3()
+        self._hashed = 0
+
+    def __call__(self, start: int, length: int) -> Buffer:
+        """The bytes of a range; fewer at the end of the tensor.
+
+        Raises:
+            IntegrityError: an object is damaged; the message names the tensor.
+            ObjectMissingError: an object is not in the store.
+        """
+        pieces = list(self._pieces(start, min(start + length, self._starts[-1])))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _pieces(self, start: int, end: int) -> Iterator[Buffer]:
+        for number, (low, high) in enumerate(pairwise(self._starts)):
+            first, last = max(start, low), min(end, high)
+            if first < last:
+                data = self._reader(number).read(first - low, last - first)
+                self._check(number, first, data)
+                yield data
+
+    def _reader(self, number: int) -> ObjectReader:
+        """The reader of a part; only one is open."""
+        if self._open is None or self._open[0] != number:
+            self._open = number, self._store.reader(self._objects[number])
+        return self._open[1]
+
+    def _check(self, number: int, start: int, data: Buffer) -> None:
+        """Compare a part that was read from start to end with its id."""
+        if start == self._starts[number]:
+            self._hasher, self._hashed = blake3(), start
+        if start != self._hashed:
+            return
+        self._hasher.update(data)
+        self._hashed += len(data)
+        object_id = self._objects[number]
+        if self._hashed == self._starts[number + 1] and self._hasher.digest() != object_id:
+            error = IntegrityError(
+                f"object '{object_id.hex()}' has the wrong bytes", hint="run 'git coral fsck'"
+            )
+            raise named(error, self._manifest, object_id, self._limits)

@@ -1,0 +1,212 @@
+"""Stored weights written to a file, as they are or in another format or precision."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import BinaryIO
+
+from coral_git import fsops
+from coral_git.errors import ObjectMissingError, UsageError, from_os_error
+from coral_git.formats.base import FormatWriter, TensorData
+from coral_git.formats.casting import as_dtype
+from coral_git.formats.writers import writer_by_name, writer_for_path
+from coral_git.manifest.entries import Manifest
+from coral_git.pipeline.decode import expanded, stream_file
+from coral_git.pipeline.manifests import read_manifest
+from coral_git.pipeline.messages import missing_message
+from coral_git.pipeline.missing import bring_objects
+from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.tensors import stored_tensors
+from coral_git.pipeline.workspace import Workspace
+from coral_git.types import Buffer, DType
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        out: the file.
+        format: its format, with the version of the reader where it is the stored file itself.
+        tensors: how many tensors went into it; 0 where none were told apart.
+        cast: how many of them have another dtype now.
+        size: bytes of the file.
+    """
+
+    out: str
+    format: str
+    tensors: int
+    cast: int
+    size: int
+
+
+def export(
+    workspace: Workspace,
+    revision: bytes,
+    path: bytes,
+    out: str,
+    *,
+    format_name: str | None = None,
+    dtype: DType | None = None,
+    patterns: Sequence[str] = (),
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Write one file of a revision; what it lacks here is fetched first.
+
+    Without anything that changes it, the file comes out byte for byte.
+
+    Args:
+        workspace: the repository.
+        revision: a commit, or the empty string for the index.
+        path: the file there, relative to the root.
+        out: where to write.
+        format_name: of the new file; by default what the name of ``out`` says, or the format of the file.
+        dtype: what float tensors are cast to.
+        patterns: shell patterns of the tensors that are written; all by default.
+        force: whether an existing file is replaced.
+        progress: is told the tensor in hand, the bytes done and those there are.
+
+    Raises:
+        UsageError: there is no such file of weights, it cannot be written so, or ``out`` exists.
+        ObjectMissingError: objects are missing and cannot be fetched.
+        CoralError: an object is damaged, or the file system refused; ``out`` is as it was.
+    """
+    manifest = _find(workspace, revision, path)
+    own = manifest.format.partition("/")[0]
+    writer = _writer(own, out, format_name)
+    if os.path.lexists(out) and not force:
+        raise UsageError(f"'{out}' exists", hint="give another name, or --force")
+    if (writer is None or writer.name == own) and dtype is None and not patterns:
+        with _Replacing(out) as file, Workers(workspace.settings.threads) as workers:
+            _copy(manifest, workspace, workers, file, progress)
+        return ExportReport(out, manifest.format, manifest.tensor_count or 0, 0, manifest.size)
+    if writer is None:
+        writer = writer_by_name(own)
+    tensors = _chosen(manifest, workspace, path, patterns)
+    cast = tensors if dtype is None else [as_dtype(tensor, dtype) for tensor in tensors]
+    with _Replacing(out) as file:
+        writer.write(file, _announced(cast, progress), {})
+    changed = sum(one.dtype != other.dtype for one, other in zip(tensors, cast, strict=True))
+    return ExportReport(out, writer.name, len(cast), changed, os.path.getsize(out))
+
+
+def _find(workspace: Workspace, revision: bytes, path: bytes) -> Manifest:
+    """The expanded manifest of a file all of whose objects are here."""
+    shown = f"'{os.fsdecode(path)}' of '{os.fsdecode(revision) or 'the index'}'"
+    found = read_manifest(workspace, revision + b":" + path)
+    if found is None:
+        raise UsageError(f"{shown} is no file of weights", hint="git coral ls-files")
+    missing = bring_objects(workspace, [(path, found.manifest)])
+    if missing:
+        raise missing_message(path, found.manifest, missing)
+    try:
+        return expanded(found.manifest, workspace.store)
+    except ObjectMissingError as error:
+        raise missing_message(
+            path, found.manifest, [table.object_id for table in found.manifest.tables]
+        ) from error
+
+
+def _writer(own: str, out: str, format_name: str | None) -> FormatWriter | None:
+    """The writer that is asked for; None where nothing is, and the file can only be copied."""
+    if format_name is not None:
+        return None if format_name == own else writer_by_name(format_name)
+    try:
+        return writer_for_path(out)
+    except UsageError:
+        return None
+
+
+def _chosen(
+    manifest: Manifest, workspace: Workspace, path: bytes, patterns: Sequence[str]
+) -> list[TensorData]:
+    if manifest.tensor_count is None:
+        raise UsageError(
+            f"no tensors were found in '{os.fsdecode(path)}'",
+            hint="without --format, --dtype and --tensor it is written as it is",
+        )
+    tensors = stored_tensors(manifest, workspace.store)
+    if patterns:
+        tensors = [one for one in tensors if any(fnmatch.fnmatchcase(one.name, glob) for glob in patterns)]
+        if not tensors:
+            raise UsageError(f"no tensor matches {', '.join(map(ascii, patterns))}")
+    return tensors
+
+
+def _copy(
+    manifest: Manifest, workspace: Workspace, workers: Workers, file: BinaryIO, progress: Progress | None
+) -> None:
+    done = 0
+    for data in stream_file(manifest, workspace.store, workers):
+        file.write(data)
+        done += len(data)
+        if progress is not None:
+            progress("", done, manifest.size)
+
+
+def _announced(tensors: Sequence[TensorData], progress: Progress | None) -> Sequence[TensorData]:
+    """The tensors, which tell when they are read."""
+    if progress is None:
+        return tensors
+    ends = list(accumulate(tensor.length for tensor in tensors))
+    return [
+        tensor._replace(read=partial(_read_told, tensor, partial(progress, tensor.name), end, ends[-1]))
+        for tensor, end in zip(tensors, ends, strict=True)
+    ]
+
+
+def _read_told(
+    tensor: TensorData, tell: Callable[[int, int], None], end: int, total: int, start: int, length: int
+) -> Buffer:
+    tell(end - tensor.length + start, total)
+    return tensor.read(start, length)
+
+
+class _Replacing:
+    """A file that takes its name when all of it is written and on the disk.
+
+    Args:
+        out: the name; a file there is replaced.
+    """
+
+    def __init__(self, out: str) -> None:
+        self._out = out
+        folder, name = os.path.split(os.path.abspath(out))
+        self._temporary = os.path.join(folder, fsops.unique_name(f".{name}"))
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> BinaryIO:
+        try:
+            fd = fsops.create_exclusive(self._temporary)
+        except OSError as error:
+            raise from_os_error(error, f"write '{self._out}'") from error
+        self._file = os.fdopen(fd, "w+b")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        assert self._file is not None
+        try:
+            if kind is None:
+                self._file.flush()
+                fsops.sync_file(self._file.fileno(), self._out)
+                fsops.rename(self._temporary, self._out)
+                self._temporary = ""
+        except OSError as failed:
+            raise from_os_error(failed, f"write '{self._out}'") from failed
+        finally:
+            with suppress(OSError):
+                self._file.close()
+            if self._temporary:
+                with suppress(OSError):
+                    os.unlink(self._temporary)
+        if isinstance(error, OSError):
+            raise from_os_error(error, f"write '{self._out}'") from error
