@@ -13,8 +13,6 @@ from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
 from coral_git.formats.torch_dtypes import ATTRIBUTE_OF, BY_ATTRIBUTE, STORAGE_OF
 from coral_git.formats.zip_writer import ZipWriter
-from coral_git.limits import MIB
-from coral_git.types import Buffer
 
 _FOLDER = "archive"
 _ALIGNMENT = 64
@@ -36,20 +34,16 @@ class TorchZipWriter:
 
         Raises:
             UsageError: torch has no such dtype.
+            IntegrityError: a tensor is shorter than its shape says.
         """
         archive = ZipWriter(out, alignment=_ALIGNMENT)
         pickled = b"".join(_pickle(tensors))
         archive.add(f"{_FOLDER}/data.pkl", len(pickled), [pickled])
         archive.add(f"{_FOLDER}/byteorder", len(b"little"), [b"little"])
         for key, tensor in enumerate(tensors):
-            archive.add(f"{_FOLDER}/data/{key}", tensor.length, _pieces(tensor))
+            archive.add(f"{_FOLDER}/data/{key}", tensor.length, tensor.pieces())
         archive.add(f"{_FOLDER}/version", len(_VERSION), [_VERSION])
         archive.close()
-
-
-def _pieces(tensor: TensorData) -> Iterator[Buffer]:
-    for start in range(0, tensor.length, MIB):
-        yield tensor.read(start, min(MIB, tensor.length - start))
 
 
 def _pickle(tensors: Sequence[TensorData]) -> Iterator[bytes]:

@@ -308,7 +308,7 @@ def test_what_gguf_cannot_hold(bad: TensorData, message: str) -> None:
 # --- all of them
 
 
-@pytest.mark.parametrize("name", ["npz", "gguf", "safetensors"])
+@pytest.mark.parametrize("name", ["npz", "gguf", "safetensors", "torch-zip"])
 def test_golden_bytes(name: str) -> None:
     tensors = SMALL[2:3] + SMALL[:2] + SMALL[3:]
     assert written(name, *tensors, author="späß") == (GOLDEN / f"small.{name}").read_bytes()
