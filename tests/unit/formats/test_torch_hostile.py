@@ -147,6 +147,15 @@ def test_views_of_views_in_old_files() -> None:
     assert layout.tensors[0].offset == len(legacy(view, 16)) - 8
 
 
+def test_what_python_2_pickled() -> None:
+    tensor = pickled()[2:-1]
+    pair = b"(U\x06weightq\x01" + tensor + b"l"
+    value = b"\x80\2}(U\5modelccollections\nOrderedDict\n(](" + pair + b"etRU\4iterK\7u."
+    assert found(legacy(value)) == [("model.weight", (2,), 8)]
+    state = b"\x80\2(cmine\nModel\no}(U\x0b_parameters}(U\1w" + tensor + b"uU\x04_oldNub."
+    assert found(legacy(state)) == [("w", (2,), 8)]
+
+
 def test_long_pickles_of_old_files_are_read_piece_by_piece() -> None:
     class Counting:
         def __init__(self, data: bytes) -> None:
