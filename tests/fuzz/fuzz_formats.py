@@ -15,7 +15,8 @@ with atheris.instrument_imports():
 from coral_git.limits import DEFAULT_LIMITS
 from coral_git.types import BytesSource
 
-READER = next(reader for reader in READERS if reader.name == sys.argv.pop(1))
+NAME = sys.argv.pop(1)
+READER = next(reader for reader in READERS if reader.name == NAME)
 
 
 def one_input(data: bytes) -> None:
