@@ -6,6 +6,8 @@ passed over, but for the alignment. Holes between the tensors and bytes after th
 
 from __future__ import annotations
 
+import struct
+
 from coral_git.formats.base import MAX_TENSORS, Layout, NotThisFormat, TensorSegment, in_file_order
 from coral_git.formats.gguf_cursor import Cursor
 from coral_git.limits import Limits
@@ -15,6 +17,7 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 ALIGNMENT_KEY = b"general.alignment"
+_MAX_PAIRS = 1 << 16
 
 _NAMES = (
     "F32 F16 Q4_0 Q4_1 . . Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K "
@@ -52,8 +55,8 @@ class GgufReader:
             raise NotThisFormat("the version is unknown")
         cursor = Cursor(source, 8, limits.header_bytes, big_endian)
         count, pairs = cursor.number(8), cursor.number(8)
-        if count > MAX_TENSORS:
-            raise NotThisFormat("too many tensors")
+        if count > MAX_TENSORS or pairs > _MAX_PAIRS:
+            raise NotThisFormat("too many tensors, or too much metadata")
         alignment = _alignment(cursor, pairs)
         found = [_tensor(cursor, limits) for _ in range(count)]
         start = -(-cursor.position // alignment) * alignment
@@ -109,9 +112,9 @@ def _tensor(cursor: Cursor, limits: Limits) -> TensorSegment:
     rank = cursor.number(4)
     if rank > limits.rank:
         raise NotThisFormat("a tensor has too many dimensions")
-    shape = tuple([cursor.number(8) for _ in range(rank)][::-1])  # the fastest dimension comes first there
-    kind = cursor.number(4)
-    offset = cursor.number(8)
+    form = f"{'>' if cursor.big_endian else '<'}{rank}QIQ"
+    *dims, kind, offset = struct.unpack(form, cursor.take(8 * rank + 12))
+    shape = tuple(reversed(dims))  # the fastest dimension comes first there
     if kind not in TYPES:
         raise NotThisFormat("a tensor has an unknown type")
     dtype, shape = _seen(DTYPES[TYPES[kind]], shape, cursor.big_endian)

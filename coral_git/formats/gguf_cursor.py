@@ -45,7 +45,7 @@ class Cursor:
             NotThisFormat: the header ends before.
         """
         data = self.peek(length)
-        self.skip(length)
+        self.skip(length)  # which fails where data is too short
         return data
 
     def peek(self, length: int) -> bytes:
