@@ -35,6 +35,8 @@ class Limits(NamedTuple):
         rank: dimensions of a tensor.
         header_bytes: length of a file header that a format reader looks at.
         json_depth: nesting of a JSON header.
+        pickle_opcodes: opcodes of a pickle; each makes a value of about a hundred bytes, at most.
+        pickle_depth: nesting of what is in a pickle; Python's own pickler gets about as far.
         inline_smudge_bytes: a file up to this size may be answered through the pipe.
     """
 
@@ -56,6 +58,8 @@ class Limits(NamedTuple):
     rank: int = 64
     header_bytes: int = 100_000_000
     json_depth: int = 64
+    pickle_opcodes: int = 1 << 22
+    pickle_depth: int = 1024
     inline_smudge_bytes: int = 512 * MIB
 
 

@@ -5,7 +5,7 @@ protocols 0 and 1 write, extension codes and out-of-band buffers. Numbers, strin
 themselves; dicts and whatever would have been made by a call are ``Made``; names of classes and functions are
 ``Global``. Bytes, and strings and numbers that are too long for a name or a shape, are left out: None.
 
-Memory grows with the opcodes, of which there may be ``MAX_OPCODES``; a value may hold itself.
+Memory grows with the number of opcodes, which is capped. A value may hold itself.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ import struct
 from collections.abc import Callable
 
 from coral_git.formats.base import NotThisFormat
-
-MAX_OPCODES = 1 << 22
-"""A pickle with more opcodes is not read: they would take a few hundred MiB."""
+from coral_git.limits import Limits
 
 MAX_STRING = 1 << 12
 MAX_INTEGER = 16
@@ -72,7 +70,7 @@ class Made:
             self.items.extend(items)
 
 
-def read_pickle(data: bytes, position: int) -> tuple[object, int]:
+def read_pickle(data: bytes, position: int, limits: Limits) -> tuple[object, int]:
     """The value of the pickle that begins at ``position``, and the position behind it.
 
     Raises:
@@ -83,7 +81,7 @@ def read_pickle(data: bytes, position: int) -> tuple[object, int]:
         raise NotThisFormat("a pickle has no protocol number")
     machine = _Machine(data, position)
     try:
-        return machine.run(), machine.position
+        return machine.run(limits.pickle_opcodes), machine.position
     except (IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
         raise NotThisFormat("a pickle is malformed") from error
 
@@ -100,11 +98,11 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
 
-    def run(self) -> object:
-        """Read opcodes up to the one that ends the pickle; what is on top of the stack then."""
+    def run(self, most: int) -> object:
+        """Read up to ``most`` opcodes; what is on top of the stack at the one that ends the pickle."""
         data = self.data
         find = _HANDLERS.get
-        for _ in range(MAX_OPCODES):
+        for _ in range(most):
             if self.position >= len(data):
                 raise CutShortError("a pickle is cut short")
             code = data[self.position]

@@ -70,19 +70,19 @@ def _parse_pickles(data: bytes, limits: Limits) -> tuple[Findings, list[str], in
     from coral_git.formats.pickle_values import read_pickle
     from coral_git.formats.torch_objects import find_tensors
 
-    magic, position = read_pickle(data, 0)
-    version, position = read_pickle(data, position)
+    magic, position = read_pickle(data, 0, limits)
+    version, position = read_pickle(data, position, limits)
     if magic != _MAGIC_NUMBER or version != _PROTOCOL_VERSION:
         raise NotThisFormat("the magic number or the version of the protocol is another")
-    _, position = read_pickle(data, position)
-    value, position = read_pickle(data, position)
-    keys, position = read_pickle(data, position)
+    _, position = read_pickle(data, position, limits)
+    value, position = read_pickle(data, position, limits)
+    keys, position = read_pickle(data, position, limits)
     if not isinstance(keys, list):
         raise NotThisFormat("the storages are not listed")
     names = [key for key in keys if isinstance(key, str)]
     if len(names) != len(keys) or len(set(names)) != len(names):
         raise NotThisFormat("a storage has an odd key")
-    return find_tensors(value, (), limits.rank), names, position
+    return find_tensors(value, (), limits), names, position
 
 
 def _find_storages(source: ByteSource, found: Findings, keys: list[str], position: int) -> dict[str, Extent]:

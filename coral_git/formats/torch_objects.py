@@ -12,12 +12,12 @@ from typing import NamedTuple
 from coral_git.formats.base import MAX_TENSORS, NotThisFormat
 from coral_git.formats.pickle_values import Global, Made, Persistent
 from coral_git.formats.torch_dtypes import BY_ATTRIBUTE, BY_STORAGE, TorchDType
+from coral_git.limits import Limits
 from coral_git.types import DTYPES
 
 UNTYPED = TorchDType(DTYPES["U8"])
 """The data type of a storage of which nothing is known."""
 
-_MAX_DEPTH = 1024  # Python's own pickler does not get as far
 _SAME_NAME = ""
 _MODULE_DICTS = frozenset({"_parameters", "_buffers", "_modules"})
 _TENSOR_MAKERS = frozenset(
@@ -93,13 +93,13 @@ class Findings(NamedTuple):
     storages: dict[str, Storage]
 
 
-def find_tensors(root: object, way: Way, rank: int) -> Findings:
+def find_tensors(root: object, way: Way, limits: Limits) -> Findings:
     """The tensors that can be reached from a value. Each value is looked at once, however often it is held.
 
     Args:
         root: what ``read_pickle`` gave.
         way: the way to it.
-        rank: the dimensions of a tensor, at most; others are passed over.
+        limits: the caps; tensors with more dimensions are passed over.
 
     Raises:
         NotThisFormat: values are nested too deeply, or there are too many tensors.
@@ -115,10 +115,10 @@ def find_tensors(root: object, way: Way, rank: int) -> Findings:
         if isinstance(value, Persistent):
             _note_storage(value, found)
             continue
-        view = _view(value, way, rank, found)
+        view = _view(value, way, limits.rank, found)
         if view is not None:
             found.views.append(view)
-        if depth > _MAX_DEPTH or len(found.views) > MAX_TENSORS:
+        if depth > limits.pickle_depth or len(found.views) > MAX_TENSORS:
             raise NotThisFormat("values are nested too deeply, or there are too many tensors")
         children = [
             (child, (way, key) if key else way, depth + 1)

@@ -105,8 +105,8 @@ def _read_group(
     from coral_git.formats.zip_index import STORED
 
     pickled = _read(source, entries[f"{group}.pkl"], limits.header_bytes)
-    value, _ = read_pickle(pickled, 0)
-    found = find_tensors(value, () if group == _MAIN else ((), group), limits.rank)
+    value, _ = read_pickle(pickled, 0, limits)
+    found = find_tensors(value, () if group == _MAIN else ((), group), limits)
     views += [view._replace(key=f"{group}/{view.key}") for view in found.views]
     for name, entry in entries.items():
         if name.startswith(f"{group}/") and entry.method == STORED:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coral_git.formats import pickle_values
 from coral_git.formats.base import NotThisFormat
 from coral_git.formats.pickle_values import CutShortError, Global, Made, Persistent, read_pickle
 from coral_git.formats.torch_objects import find_tensors
+from coral_git.limits import DEFAULT_LIMITS
 
 PROTOCOLS = [2, 3, 4, 5]
 
@@ -61,7 +61,7 @@ _VALUES = st.recursive(
 @given(_VALUES, st.sampled_from(PROTOCOLS[1:]))
 def test_plain_values(value: object, protocol: int) -> None:
     data = pickle.dumps(value, protocol)
-    result, end = read_pickle(b"??" + data + b"rest", 2)
+    result, end = read_pickle(b"??" + data + b"rest", 2, DEFAULT_LIMITS)
     assert end == 2 + len(data)
     assert plain(result) == pairs(value)
 
@@ -69,32 +69,40 @@ def test_plain_values(value: object, protocol: int) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_what_calls_would_have_made(protocol: int) -> None:
     value = collections.OrderedDict(a=1)
-    made, _ = read_pickle(pickle.dumps(value, protocol), 0)
+    made, _ = read_pickle(pickle.dumps(value, protocol), 0, DEFAULT_LIMITS)
     assert isinstance(made, Made)
     assert isinstance(made.maker, Global)
     assert (made.maker.module, made.maker.name) == ("collections", "OrderedDict")
     assert made.items == ["a", 1]
-    state, _ = read_pickle(pickle.dumps(pickle.PickleError("x", {1}), protocol), 0)
+    state, _ = read_pickle(pickle.dumps(pickle.PickleError("x", {1}), protocol), 0, DEFAULT_LIMITS)
     assert isinstance(state, Made)
     assert state.arguments
 
 
 def test_sets_and_deques_keep_what_is_in_them() -> None:
     for protocol in PROTOCOLS:
-        made, _ = read_pickle(pickle.dumps(collections.deque([5, 6]), protocol), 0)
+        made, _ = read_pickle(pickle.dumps(collections.deque([5, 6]), protocol), 0, DEFAULT_LIMITS)
         assert isinstance(made, Made)
         assert made.items == [None, 5, None, 6]
-    assert read_pickle(pickle.dumps({5}, 4), 0)[0] == [5]
-    assert read_pickle(pickle.dumps(frozenset({5}), 4), 0)[0] == [5]
+    assert read_pickle(pickle.dumps({5}, 4), 0, DEFAULT_LIMITS)[0] == [5]
+    assert read_pickle(pickle.dumps(frozenset({5}), 4), 0, DEFAULT_LIMITS)[0] == [5]
 
 
 def test_long_strings_and_numbers_are_left_out() -> None:
     value = ["x" * 4096, "x" * 4097, 2**127 - 1, 2**127, -(2**9000), b"abc", bytearray(b"abc")]
-    assert read_pickle(pickle.dumps(value, 5), 0)[0] == ["x" * 4096, None, 2**127 - 1, None, None, None, None]
+    assert read_pickle(pickle.dumps(value, 5), 0, DEFAULT_LIMITS)[0] == [
+        "x" * 4096,
+        None,
+        2**127 - 1,
+        None,
+        None,
+        None,
+        None,
+    ]
 
 
 def test_persistent_ids() -> None:
-    value, _ = read_pickle(b"\x80\x02K\x05Q.", 0)
+    value, _ = read_pickle(b"\x80\x02K\x05Q.", 0, DEFAULT_LIMITS)
     assert isinstance(value, Persistent)
     assert value.id == 5
 
@@ -132,7 +140,7 @@ def test_persistent_ids() -> None:
 )
 def test_malformed(data: bytes) -> None:
     with pytest.raises(NotThisFormat):
-        read_pickle(data, 0)
+        read_pickle(data, 0, DEFAULT_LIMITS)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -142,22 +150,33 @@ def test_cut_short_anywhere(protocol: int) -> None:
     )
     for length in range(len(data)):
         with pytest.raises(CutShortError):
-            read_pickle(data[:length], 0)
+            read_pickle(data[:length], 0, DEFAULT_LIMITS)
 
 
-def test_too_many_opcodes(monkeypatch) -> None:
-    monkeypatch.setattr(pickle_values, "MAX_OPCODES", 10)
-    assert read_pickle(b"\x80\x02" + b"N" * 8 + b".", 0)[0] is None
+def test_too_many_opcodes() -> None:
+    limits = DEFAULT_LIMITS._replace(pickle_opcodes=10)
+    assert read_pickle(b"\x80\x02" + b"N" * 8 + b".", 0, limits)[0] is None
     with pytest.raises(NotThisFormat, match="too many opcodes"):
-        read_pickle(b"\x80\x02" + b"N" * 9 + b".", 0)
+        read_pickle(b"\x80\x02" + b"N" * 9 + b".", 0, limits)
+
+
+def test_values_nested_too_deeply() -> None:
+    limits = DEFAULT_LIMITS._replace(pickle_depth=9)
+    for depth, fits in ((9, True), (10, False)):
+        value, _ = read_pickle(b"\x80\x02K\x01" + b"\x85" * (depth + 1) + b".", 0, limits)
+        if fits:
+            assert find_tensors(value, (), limits).views == []
+        else:
+            with pytest.raises(NotThisFormat, match="too deeply"):
+                find_tensors(value, (), limits)
 
 
 def traced(data: bytes) -> int:
     """Bytes of memory at the peak of reading a pickle and looking for tensors in it."""
     tracemalloc.start()
     try:
-        value, _ = read_pickle(data, 0)
-        find_tensors(value, (), 64)
+        value, _ = read_pickle(data, 0, DEFAULT_LIMITS)
+        find_tensors(value, (), DEFAULT_LIMITS)
     except NotThisFormat:
         pass
     finally:
@@ -198,17 +217,17 @@ def test_damaged_pickles(draw) -> None:
     for _ in range(draw.draw(st.integers(1, 4))):
         data[draw.draw(st.integers(2, len(data) - 1))] = draw.draw(st.integers(0, 255))
     try:
-        value, _ = read_pickle(bytes(data), 0)
+        value, _ = read_pickle(bytes(data), 0, DEFAULT_LIMITS)
     except NotThisFormat:
         return
-    find_tensors(value, (), 64)
+    find_tensors(value, (), DEFAULT_LIMITS)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([bytes([code]) for code in range(256)]), max_size=60))
 def test_any_opcodes(codes: list[bytes]) -> None:
     try:
-        value, _ = read_pickle(b"\x80\x02" + b"".join(codes) + b".", 0)
+        value, _ = read_pickle(b"\x80\x02" + b"".join(codes) + b".", 0, DEFAULT_LIMITS)
     except NotThisFormat:
         return
-    find_tensors(value, (), 64)
+    find_tensors(value, (), DEFAULT_LIMITS)
