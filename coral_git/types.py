@@ -164,8 +164,10 @@ _GGML_BLOCKS = (
     ("TQ1_0", 256, 54),
     ("TQ2_0", 256, 66),
     ("MXFP4", 32, 17),
+    ("NVFP4", 64, 36),
+    ("Q1_0", 128, 18),
 )
-"""Name, values and bytes of a block (ggml, ``ggml-quants.h``)."""
+"""Name, values and bytes of a block (ggml, ``ggml-common.h``)."""
 
 DTYPES = {
     dtype.name: dtype

@@ -6,10 +6,11 @@ from those ranges and from the bytes between them, so a wrong proposal costs spa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple, Protocol
 
-from coral_git.limits import Limits
+from coral_git.errors import IntegrityError
+from coral_git.limits import MIB, Limits
 from coral_git.types import Buffer, ByteSource, DType, tensor_bytes
 
 HEAD_BYTES = 512
@@ -51,6 +52,21 @@ class Layout(NamedTuple):
 
     format: str
     tensors: tuple[TensorSegment, ...]
+
+
+def in_file_order(segments: Iterable[TensorSegment]) -> tuple[TensorSegment, ...]:
+    """Sorted by place; at the same place, those without bytes come first, in the order given.
+
+    Raises:
+        NotThisFormat: tensors overlap.
+    """
+    ordered = sorted(segments, key=lambda segment: (segment.offset, segment.length))
+    end = 0
+    for segment in ordered:
+        if segment.offset < end:
+            raise NotThisFormat("tensors overlap")
+        end = segment.offset + segment.length
+    return tuple(ordered)
 
 
 class FormatReader(Protocol):
@@ -102,6 +118,20 @@ class TensorData(NamedTuple):
         if length is None:
             raise ValueError(f"a tensor of {self.dtype.name} cannot have the shape {self.shape}")
         return length
+
+    def pieces(self) -> Iterator[Buffer]:
+        """Its bytes, a MiB at a time.
+
+        Raises:
+            IntegrityError: there are fewer than its shape says.
+        """
+        length = self.length
+        for start in range(0, length, MIB):
+            wanted = min(MIB, length - start)
+            piece = self.read(start, wanted)
+            if len(piece) != wanted:
+                raise IntegrityError(f"the tensor {self.name!a} is cut short")
+            yield piece
 
 
 class FormatWriter(Protocol):

@@ -33,32 +33,28 @@ class Hdf5Reader:
         """The datasets, in the order of their bytes.
 
         Raises:
-            NotThisFormat: the file is no HDF5, or strange, or most of it is not numbers as they are: then
-                chunks find more of what stays the same.
+            NotThisFormat: as ``find_tensors``; or there is no superblock.
         """
         start = _find_superblock(source)
         tensors = find_tensors(Window(source, start, source.size - start), limits)
-        total = sum(tensor.length for tensor in tensors)
-        if not tensors or source.size - total > total + _MUCH_REST:
-            raise NotThisFormat("most of the file is not tensors")
-        moved = (tensor._replace(offset=tensor.offset + start) for tensor in tensors)
-        return Layout(f"{self.name}/{self.version}", tuple(moved))
+        return Layout(f"{self.name}/{self.version}", tensors)
 
 
-def find_tensors(source: ByteSource, limits: Limits) -> list[TensorSegment]:
-    """The tensors of an HDF5 file that begins with its superblock, in the order of their bytes.
+def find_tensors(window: Window, limits: Limits) -> tuple[TensorSegment, ...]:
+    """The tensors of a range that is an HDF5 file, with offsets in the whole, in the order of their bytes.
 
-    A dataset that has several names gets the one with the shortest path, of several such the first in the
-    alphabet.
+    A dataset that has several names gets the one with the fewest groups in its path, and of several such the
+    first in the alphabet.
 
     Raises:
-        NotThisFormat: the file is no HDF5, or strange.
+        NotThisFormat: it is no HDF5, or strange, or most of it is not numbers as they are: then chunks find
+            more of what stays the same.
     """
     from coral_git.formats.hdf5_data import read_tensors  # these cost time: only when a file is one
     from coral_git.formats.hdf5_groups import hard_links
     from coral_git.formats.hdf5_header import Kind, read_messages
 
-    file, root = open_file(source, limits)
+    file, root = open_file(window, limits)
     tensors: list[TensorSegment] = []
     pending = deque([("", root)])
     seen = {root}
@@ -74,7 +70,11 @@ def find_tensors(source: ByteSource, limits: Limits) -> list[TensorSegment]:
                 pending.append((_join(path, name, limits), child))
         if len(seen) + len(tensors) > MAX_TENSORS:
             raise NotThisFormat("there are too many objects")
-    return sorted(tensors, key=lambda tensor: tensor.offset)
+    total = sum(tensor.length for tensor in tensors)
+    if not tensors or window.size - total > total + _MUCH_REST:
+        raise NotThisFormat("most of the file is not tensors")
+    tensors.sort(key=lambda tensor: tensor.offset)
+    return tuple(tensor._replace(offset=tensor.offset + window.offset) for tensor in tensors)
 
 
 def _join(path: str, name: str, limits: Limits) -> str:

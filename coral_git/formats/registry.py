@@ -7,7 +7,11 @@ import sys
 
 from coral_git.errors import CoralError
 from coral_git.formats.base import HEAD_BYTES, MAX_TENSORS, FormatReader, Layout, NotThisFormat
+from coral_git.formats.gguf import GgufReader
 from coral_git.formats.hdf5 import Hdf5Reader
+from coral_git.formats.keras import KerasReader
+from coral_git.formats.npy import NpyReader
+from coral_git.formats.npz import NpzReader
 from coral_git.formats.safetensors import SafetensorsReader
 from coral_git.limits import Limits
 from coral_git.types import ByteSource, tensor_bytes
@@ -15,7 +19,14 @@ from coral_git.types import ByteSource, tensor_bytes
 ENTRY_POINT_GROUP = "coral_git.formats"
 """Installed packages offer further readers here: objects, or classes to be called without arguments."""
 
-READERS: tuple[FormatReader, ...] = (SafetensorsReader(), Hdf5Reader())
+READERS: tuple[FormatReader, ...] = (
+    SafetensorsReader(),
+    NpyReader(),
+    KerasReader(),
+    NpzReader(),
+    GgufReader(),
+    Hdf5Reader(),
+)
 """coral-git's own readers. The first that understands a file wins; installed ones are asked after them."""
 
 

@@ -8,9 +8,7 @@ the tensors and bytes after them are fine; they belong to the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from coral_git.formats.base import MAX_TENSORS, Layout, NotThisFormat, TensorSegment
+from coral_git.formats.base import MAX_TENSORS, Layout, NotThisFormat, TensorSegment, in_file_order
 from coral_git.limits import Limits
 from coral_git.types import DTYPES, ByteSource, tensor_bytes
 
@@ -51,7 +49,7 @@ class SafetensorsReader:
         if len(header) != length:
             raise NotThisFormat("the header is cut short")
         return Layout(
-            f"{self.name}/{self.version}", _in_file_order(_segments(header, start, source.size, limits))
+            f"{self.name}/{self.version}", in_file_order(_segments(header, start, source.size, limits))
         )
 
 
@@ -74,14 +72,3 @@ def _segments(header: bytes, start: int, size: int, limits: Limits) -> list[Tens
         if len(segments) > MAX_TENSORS:
             raise NotThisFormat("too many tensors")
     return segments
-
-
-def _in_file_order(segments: Iterable[TensorSegment]) -> tuple[TensorSegment, ...]:
-    """Sorted by place; at the same place, those without bytes come first, in the order of the header."""
-    ordered = sorted(segments, key=lambda segment: (segment.offset, segment.length))
-    end = 0
-    for segment in ordered:
-        if segment.offset < end:
-            raise NotThisFormat("tensors overlap")
-        end = segment.offset + segment.length
-    return tuple(ordered)
