@@ -95,7 +95,7 @@ def _dense_links(file: Hdf5File, data: bytes) -> Iterator[tuple[str, int]]:
     """The members of a group with many links: a B-tree of ids in a fractal heap of link messages."""
     fields = file.fields(data)
     fields.expect(b"\0")
-    fields.take(9 if fields.integer(1) & 1 else 0)
+    fields.take(8 if fields.integer(1) & 1 else 0)
     heap_address, tree = fields.address(), fields.address()
     if heap_address is None:
         return
