@@ -33,7 +33,7 @@ def read_tensors(file: Hdf5File, name: str, messages: Iterable[Message]) -> list
     if Kind.EXTERNAL_FILES in found or Kind.FILTERS in found:
         return []
     space = read_dataspace(file.fields(found[Kind.DATASPACE].data))
-    dtype = read_dtype(file, found[Kind.DATATYPE].data)
+    dtype = read_dtype(found[Kind.DATATYPE].data)
     if space is None or dtype is None or 0 in space.shape:
         return []
     tensors = list(_Dataset(file, name, dtype, space).tensors(file.fields(found[Kind.LAYOUT].data)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
 from coral_git.formats.base import NotThisFormat
-from coral_git.formats.hdf5_file import Fields, Hdf5File
+from coral_git.formats.hdf5_file import Hdf5File
 
 _PREFIX = 16
+_MESSAGE, _NEW_MESSAGE = struct.Struct("<HHB3x"), struct.Struct("<BHB")
 _SHARED = 0x02
 _TIMES = 0x20
 _PHASE_CHANGE = 0x10
@@ -74,7 +76,7 @@ def read_messages(file: Hdf5File, address: int) -> list[Message]:
         if seen:
             fields.expect(signature)
         seen.add(start)
-        for message in _messages(file, fields, is_new, order_size):
+        for message in _messages(file, fields.take(fields.left), is_new, order_size):
             if message.kind == Kind.CONTINUATION:
                 blocks.append(_continuation(file, message, is_new))
             else:
@@ -103,16 +105,15 @@ def _continuation(file: Hdf5File, message: Message, is_new: bool) -> tuple[int, 
     return start, length
 
 
-def _messages(file: Hdf5File, fields: Fields, is_new: bool, order_size: int) -> Iterator[Message]:
+def _messages(file: Hdf5File, block: bytes, is_new: bool, order_size: int) -> Iterator[Message]:
     """The messages of one block; what is too short for another one at its end is a gap."""
-    head = 4 + order_size if is_new else 8
-    width = 1 if is_new else 2
-    while fields.left >= head:
+    head = _NEW_MESSAGE if is_new else _MESSAGE
+    at, skipped = 0, head.size + order_size
+    while at + skipped <= len(block):
         file.count()
-        kind = fields.integer(width)
-        length = fields.integer(2)
-        flags = fields.integer(1)
-        fields.take(order_size if is_new else 3)
-        data = fields.take(length)
+        kind, length, flags = head.unpack_from(block, at)
+        at += skipped + length
+        if at > len(block):
+            raise NotThisFormat("a message is cut short")
         if kind in _KINDS:
-            yield Message(Kind(kind), bool(flags & _SHARED), data)
+            yield Message(Kind(kind), bool(flags & _SHARED), block[at - length : at])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from coral_git.formats.base import NotThisFormat
-from coral_git.formats.hdf5_file import Fields, Hdf5File
+from coral_git.formats.hdf5_file import Fields
 from coral_git.types import DTYPES, DType
 
 _FIXED_POINT, _FLOATING_POINT, _ENUMERATED = 0, 1, 8
@@ -55,9 +56,14 @@ def read_dataspace(fields: Fields) -> Dataspace | None:
     return Dataspace(shape, largest != shape)
 
 
-def read_dtype(file: Hdf5File, data: bytes) -> DType | None:
-    """The dtype that a datatype message says, or None where manifests have no name for it."""
-    fields = file.fields(data)
+@lru_cache(maxsize=32)  # most files have one type many times
+def read_dtype(data: bytes) -> DType | None:
+    """The dtype that a datatype message says, or None where manifests have no name for it.
+
+    Raises:
+        NotThisFormat: the message is cut short.
+    """
+    fields = Fields(data, 0, 0)  # there are no addresses in it
     kind = fields.integer(1) & 0x0F
     flags, size = fields.integer(3), fields.integer(4)
     if kind == _FIXED_POINT:

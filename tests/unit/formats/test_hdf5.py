@@ -114,6 +114,18 @@ def datasets_but(data: bytes, *names: str) -> dict[str, Any]:
     return datasets(buffer.getvalue())
 
 
+def test_a_group_so_big_that_its_heap_has_tables_of_tables() -> None:
+    def fill(file: Any) -> None:
+        group = file.create_group("g")
+        for number in range(4000):
+            group[f"{number:0300}"] = group[f"{0:0300}"] if number else np.zeros(300_000)
+
+    data = file_of(fill, ("v108", "v108"))
+    assert data.count(b"FHIB") > 1
+    assert data.count(b"BTIN") > 1
+    assert set(tensors_of(data)) == {f"g/{0:0300}"}
+
+
 @pytest.mark.parametrize("libver", VERSIONS)
 @pytest.mark.parametrize("block", [512, 1024, 1 << 16])
 def test_a_user_block_in_front(libver: tuple[str, str], block: int) -> None:
