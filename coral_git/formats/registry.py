@@ -8,6 +8,8 @@ import sys
 from coral_git.errors import CoralError
 from coral_git.formats.base import HEAD_BYTES, MAX_TENSORS, FormatReader, Layout, NotThisFormat
 from coral_git.formats.gguf import GgufReader
+from coral_git.formats.hdf5 import Hdf5Reader
+from coral_git.formats.keras import KerasReader
 from coral_git.formats.npy import NpyReader
 from coral_git.formats.npz import NpzReader
 from coral_git.formats.safetensors import SafetensorsReader
@@ -24,8 +26,10 @@ READERS: tuple[FormatReader, ...] = (
     TorchZipReader(),
     TorchLegacyReader(),
     NpyReader(),
+    KerasReader(),
     NpzReader(),
     GgufReader(),
+    Hdf5Reader(),
 )
 """coral-git's own readers. The first that understands a file wins; installed ones are asked after them."""
 
