@@ -72,18 +72,15 @@ class _Dataset:
             yield from self._chunked(layout, version, rank)
 
     def _chunked(self, layout: Fields, version: int, rank: int) -> Iterator[TensorSegment]:
-        address = layout.address() if version < 3 else None
-        flags = layout.integer(1) if version == 4 else 0
-        rank = rank if version < 3 else layout.integer(1)
-        if version == 3:
+        address, flags, width = None, 0, 4
+        if version < 3:
             address = layout.address()
-        width = layout.integer(1) if version == 4 else 4
-        sizes = tuple(layout.integer(width) for _ in range(rank))
-        if (
-            not 1 < len(sizes) == len(self._space.shape) + 1
-            or 0 in sizes
-            or sizes[-1] * 8 != self._dtype.bits
-        ):
+        elif version == 3:
+            rank, address = layout.integer(1), layout.address()
+        else:
+            flags, rank, width = layout.integer(1), layout.integer(1), layout.integer(1)
+        sizes = tuple(layout.integer(width) for _ in range(rank))  # the last one is that of a value
+        if not 1 < rank == len(self._space.shape) + 1 or 0 in sizes or 8 * sizes[-1] != self._dtype.bits:
             raise NotThisFormat("the chunks of a dataset have other dimensions than itself")
         grid = Grid(self._space.shape, sizes[:-1], _length(self._dtype, sizes[:-1]))
         if grid.length < SMALLEST_CHUNK and grid.chunk != grid.shape:

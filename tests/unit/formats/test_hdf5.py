@@ -326,21 +326,28 @@ def test_chunks_that_exist_before_they_are_written() -> None:
         check_pieces(data, tensors_of(data), values, (50, 30))
 
 
-def old_layout(version: int, storage: int, data: bytes) -> bytes:
-    """A file whose layout message (version 3, 24 bytes) is one of an old version."""
+def old_layout(data: bytes, version: int) -> bytes:
+    """The file with its layout message, of version 3 and for one dimension, replaced by an old one."""
     start = data.index(struct.pack("<HHBxxx", 8, 24, 0) + b"\x03") + 8
-    place, size = struct.unpack_from("<QQ", data, start + (2 if storage == 1 else 3))
-    rank = 2 + (storage == 2)
-    sizes = BIG.shape if storage == 1 else struct.unpack_from("<III", data, start + 11)
-    assert storage == 2 or size == BIG.nbytes
-    message = struct.pack(f"<BBB5xQ{rank}I", version, rank, storage, place, *sizes)
-    return data[:start] + message.ljust(24, b"\0") + data[start + max(24, len(message)) :]
+    storage = data[start + 1]
+    if storage == 1:
+        place, _ = struct.unpack_from("<QQ", data, start + 2)
+        sizes = (BIG.size, 0)  # a second number fills the space
+        rank = 1
+    else:
+        rank, place, *sizes = struct.unpack_from("<BQII", data, start + 2)
+    message = struct.pack("<BBB5xQII", version, rank, storage, place, *sizes)
+    assert len(message) == 24
+    return data[:start] + message + data[start + 24 :]
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_layouts_of_old_libraries(version: int) -> None:
-    data = old_layout(version, 1, file_of(lambda file: file.create_dataset("x", data=BIG)))
+@pytest.mark.parametrize("chunks", [None, (BIG.size,), (BIG.size // 4,), (BIG.size // 4 - 1,)])
+def test_layouts_of_old_libraries(version: int, chunks: tuple[int] | None) -> None:
+    data = file_of(lambda file: file.create_dataset("x", data=BIG.ravel(), chunks=chunks))
     check_against_library(data)
+    assert layout_of(old_layout(data, version)) == layout_of(data)
+    check_against_library(old_layout(data, version))
 
 
 def test_a_file_that_is_mostly_compressed_is_cut_into_chunks() -> None:
