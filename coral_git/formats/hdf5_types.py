@@ -9,7 +9,7 @@ from coral_git.formats.base import NotThisFormat
 from coral_git.formats.hdf5_file import Fields
 from coral_git.types import DTYPES, DType
 
-_FIXED_POINT, _FLOATING_POINT, _ENUMERATED = 0, 1, 8
+_FIXED_POINT, _FLOATING_POINT, _COMPOUND, _ENUMERATED = 0, 1, 6, 8
 _SIGNED = 0x08
 _MAX_RANK = 32
 
@@ -22,6 +22,7 @@ _FLOATS: dict[tuple[int, tuple[int, ...]], str] = {
     (1, (7, 3, 4, 0, 3, 7)): "F8_E4M3",
     (1, (7, 2, 5, 0, 2, 15)): "F8_E5M2",
 }
+_COMPLEX = {"F32": "C64", "F64": "C128", "F32_BE": "C64_BE", "F64_BE": "C128_BE"}
 _BOOL_MEMBERS = (b"FALSE\0\0\0TRUE\0\0\0\0\0\1", b"FALSE\0TRUE\0\0\1")
 
 
@@ -64,7 +65,8 @@ def read_dtype(data: bytes) -> DType | None:
         NotThisFormat: the message is cut short.
     """
     fields = Fields(data, 0, 0)  # there are no addresses in it
-    kind = fields.integer(1) & 0x0F
+    head = fields.integer(1)
+    kind = head & 0x0F
     flags, size = fields.integer(3), fields.integer(4)
     if kind == _FIXED_POINT:
         name = _integer_name(fields, flags, size)
@@ -72,10 +74,15 @@ def read_dtype(data: bytes) -> DType | None:
         name = _float_name(fields, flags, size)
     elif kind == _ENUMERATED:
         name = _enum_name(fields, flags, size)
+    elif kind == _COMPOUND:
+        return DTYPES.get(_complex_name(fields, head >> 4, flags, size))
     else:
         return None
-    big_endian = "_BE" if flags & 1 and size > 1 and kind != _ENUMERATED else ""
-    return DTYPES.get(f"{name}{big_endian}")
+    return DTYPES.get(name + ("" if kind == _ENUMERATED else _ending(flags, size)))
+
+
+def _ending(flags: int, size: int) -> str:
+    return "_BE" if flags & 1 and size > 1 else ""
 
 
 def _integer_name(fields: Fields, flags: int, size: int) -> str:
@@ -100,3 +107,20 @@ def _enum_name(fields: Fields, flags: int, size: int) -> str:
         return ""
     fields.take(11)
     return "BOOL" if fields.take(fields.left).startswith(_BOOL_MEMBERS) else ""
+
+
+def _complex_name(fields: Fields, version: int, flags: int, size: int) -> str:
+    """The name of what h5py writes for complex numbers: a compound of two equal floats, r and i."""
+    if flags & 0xFFFF != 2 or version not in (1, 3, 4, 5):
+        return ""
+    padding, place_width, more = (6, 4, 28) if version == 1 else (0, 1, 0)
+    halves = set()
+    for name, place in ((b"r", 0), (b"i", size // 2)):
+        if fields.take(2 + padding).rstrip(b"\0") != name or fields.integer(place_width) != place:
+            return ""
+        fields.take(more)
+        kind, half_flags, half_size = fields.integer(1) & 0x0F, fields.integer(3), fields.integer(4)
+        if kind != _FLOATING_POINT or 2 * half_size != size:
+            return ""
+        halves.add(_float_name(fields, half_flags, half_size) + _ending(half_flags, half_size))
+    return _COMPLEX.get(halves.pop(), "") if len(halves) == 1 else ""

@@ -190,7 +190,7 @@ def unusual(file: Any) -> Iterator[object]:
     yield file.create_dataset(
         "names", data=np.ones(9, "i1"), dtype=h5py.enum_dtype({"NO": 0, "YES": 1}, "i1")
     )
-    yield file.create_dataset("complex", data=np.ones(9, "c8"))
+    yield file.create_dataset("halves", data=np.ones(9, [("r", "f4"), ("i", "f8")]))
     yield file.create_dataset("references", data=[file["text"].ref], dtype=h5py.ref_dtype)
     yield file.create_dataset("subarrays", (3,), np.dtype(("f4", (5,))))
     yield file.create_dataset("opaque", data=np.ones(3, "V6"))
@@ -205,6 +205,22 @@ def unusual(file: Any) -> Iterator[object]:
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.COMPACT)
     yield h5py.h5d.create(file.id, b"compact", h5py.h5t.IEEE_F32LE, space, properties)
+
+
+@pytest.mark.parametrize("libver", VERSIONS)
+@pytest.mark.parametrize("code", ["<c8", ">c8", "<c16", ">c16"])
+def test_complex_numbers(libver: tuple[str, str], code: str) -> None:
+    values = np.arange(600).astype(code) * (1 + 2j)
+
+    def fill(file: Any) -> None:
+        file["z"] = values.astype(code)
+
+    (found,) = tensors_of(file_of(fill, libver)).items()
+    assert found[0] == "z"
+    assert values.astype(code).tobytes() in file_of(fill, libver)
+    layout = read_layout(BytesSource(file_of(fill, libver)), DEFAULT_LIMITS)
+    assert layout is not None
+    assert layout.tensors[0].dtype.name == f"C{4 * int(code[2:]) * 2}{'_BE' if code[0] == '>' else ''}"
 
 
 @pytest.mark.parametrize("libver", VERSIONS)
