@@ -42,6 +42,7 @@ _ALONE: Codec = PlanesCodec()
 _DELTA: Codec = SubCodec()
 _SORTED: Codec = BucketCodec()
 _FEW_CHANGED: Codec = SparseCodec()
+_DECAYED = {codec.codec_id: DecayCodec(inner=codec) for codec in (_DELTA, _SORTED)}
 _BYTES_ALONE: Codec = BytesCodec()
 _BYTES_DELTA: Codec = PrefixCodec()
 
@@ -155,15 +156,19 @@ def fitted_codec(
     if element is Element.BYTES or sampled < _SORTED_UNITS:
         return codec
     raw, base = memoryview(sample_raw)[:whole], memoryview(sample_base)[:whole]
-    candidates = [codec, _FEW_CHANGED] if _changed(raw, base, element) <= sampled * _FEW else [codec]
+    says_little = False
     if element is Element.F32:
         raw_runs, base_runs = _thinned(raw), _thinned(base)
+        if find_table(raw_runs, base_runs, element) is not None:
+            return _DECAYED[codec.codec_id]
         says_little = _size(_DELTA, element, raw_runs, base_runs) * _LITTLE < len(raw_runs)
-        if says_little or find_table(raw_runs, base_runs, element) is not None:
-            candidates = [DecayCodec(inner=inner) for inner in (codec, _FEW_CHANGED)]
-    if len(candidates) == 1:
-        return codec
-    return min(candidates, key=lambda one: _size(one, element, raw, base))
+    changed = _changed(raw, base, element)
+    is_rare = not changed and not says_little
+    if is_rare or 0 < changed <= sampled * _FEW:
+        sizes = {one: _size(one, element, raw, base) for one in (codec, _FEW_CHANGED)}
+        if sizes[_FEW_CHANGED] < sizes[codec]:
+            return _FEW_CHANGED
+    return _DECAYED[codec.codec_id] if says_little else codec
 
 
 def _thinned(sampled: memoryview) -> bytes:

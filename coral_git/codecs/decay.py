@@ -16,7 +16,6 @@ from coral_git.codecs import kernels
 from coral_git.codecs.base import Codec
 from coral_git.codecs.bucket import EXPONENTS, BucketCodec
 from coral_git.codecs.planes import cut_planes, whole_units
-from coral_git.codecs.sparse import SparseCodec
 from coral_git.codecs.streams import encode_bytes, read_streams, write_streams
 from coral_git.codecs.sub import SubCodec, pad_base
 from coral_git.errors import IntegrityError
@@ -25,7 +24,7 @@ from coral_git.types import Buffer, Element
 
 _HEAD = struct.Struct("<BBI")
 _SUB = SubCodec()
-_INNER: dict[int, Codec] = {codec.codec_id: codec for codec in (_SUB, BucketCodec(), SparseCodec())}
+_INNER: dict[int, Codec] = {codec.codec_id: codec for codec in (_SUB, BucketCodec())}
 _MOST_BITS = 16
 
 _CELL_UNITS_LOG = 5  # as many as the kernel looks at
@@ -41,7 +40,7 @@ class DecayCodec(NamedTuple):
     """Floats against a base with the same unit, many of which only decayed.
 
     Attributes:
-        inner: the codec of the differences: "sub", "bucket" or "sparse"; what was written says which it was.
+        inner: the codec of the differences: "sub" or "bucket"; what was written says which it was.
     """
 
     codec_id: int = 11

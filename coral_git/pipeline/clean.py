@@ -28,6 +28,7 @@ from coral_git.manifest.render import render, tabulate
 from coral_git.pipeline import statcache
 from coral_git.pipeline.bases import BaseFinder
 from coral_git.pipeline.closure import find_incomplete
+from coral_git.pipeline.delta_base import BaseSearch
 from coral_git.pipeline.delta_types import delta_type_of
 from coral_git.pipeline.encode import Encoder
 from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, objects_of, previous_manifests
@@ -35,7 +36,6 @@ from coral_git.pipeline.namesakes import Namesakes
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import PartSource, hash_part, part_of_bytes, read_ranges
 from coral_git.pipeline.progress import Progress
-from coral_git.pipeline.similar import SimilarObjects
 from coral_git.pipeline.source import FileSource, Intake
 from coral_git.pipeline.workspace import Workspace
 from coral_git.store.writer import PackWriter
@@ -174,11 +174,18 @@ def base_finder(workspace: Workspace, path: bytes, previous: Iterable[StoredMani
     return BaseFinder(known, Namesakes(workspace, path).objects)
 
 
+def base_search(workspace: Workspace) -> BaseSearch | None:
+    """What finds bases under other names; None where nothing is stored yet."""
+    if not workspace.store.packs():
+        return None
+    from coral_git.pipeline.similar import SimilarObjects  # imports numpy
+
+    return SimilarObjects(workspace.store, workspace.settings.similarity_threshold)
+
+
 def _encoder(workspace: Workspace, workers: Workers, delta_type: DeltaType) -> Encoder:
-    settings = workspace.settings
-    search = SimilarObjects(workspace.store, settings.similarity_threshold)
-    strategy = Strategy(delta_type, settings.profile)
-    return Encoder(workspace.store, workers, strategy=strategy, search=search)
+    strategy = Strategy(delta_type, workspace.settings.profile)
+    return Encoder(workspace.store, workers, strategy=strategy, search=partial(base_search, workspace))
 
 
 def _is_file_of(manifest: Manifest, source: FileSource, workers: Workers, workspace: Workspace) -> bool:

@@ -11,7 +11,8 @@ names, is passed over, and the next version of a file is stored in full.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -34,17 +35,18 @@ _TRIED = 4
 class BaseSearch(Protocol):
     """Where bases are looked for when the previous version of the path has none."""
 
-    def note(self, part: HashedPart) -> None:
-        """Remember an object that is being stored, so that it is found later."""
-
-    def save(self) -> None:
-        """Keep what was noted."""
-
     def similar(self, part: HashedPart) -> Iterable[ObjectId]:
         """Objects that may be a base of a part, the best guess first."""
 
     def is_similar(self, own: bytes, other: bytes, element: Element) -> bool:
         """Whether the samples of two objects are alike enough for the one to be a base of the other."""
+
+
+MakeSearch = Callable[[], BaseSearch | None]
+
+
+def _nowhere() -> None:
+    """Only bases that a part names are allowed."""
 
 
 class DeltaBase(NamedTuple):
@@ -85,15 +87,16 @@ class BaseOpener:
     Args:
         store: where bases are.
         kept_bytes: a base up to this length is decoded once and stays in memory while it is in use.
-        search: where else bases are looked for; None where only those that a part names are allowed.
+        search: gives, when it is asked first, where else bases are looked for, if anywhere.
     """
 
-    def __init__(self, store: Store, kept_bytes: int, search: BaseSearch | None = None) -> None:
+    def __init__(self, store: Store, kept_bytes: int, search: MakeSearch | None = None) -> None:
         self._store = store
         self._kept_bytes = kept_bytes
         self._limits: Limits = store.limits
         self._readers = _Readers(store)
-        self._search = search
+        self._lock = threading.Lock()
+        self._search = cache(search or _nowhere)
 
     def choose(self, part: HashedPart, own: bytes) -> Facing | None:
         """The base that a part should be built on: one against which its sample is smaller than alone.
@@ -121,11 +124,13 @@ class BaseOpener:
 
     def _best_elsewhere(self, part: HashedPart, own: bytes, alone: int) -> ObjectId | None:
         """The best base under another name, by the estimated size; None where none is smaller than alone."""
-        if self._search is None:
+        with self._lock:
+            search = self._search()
+        if search is None:
             return None
         best, smallest = None, alone
-        for guess, is_named in self._guesses(part, self._search):
-            size = self._try(guess, part, own, None if is_named else self._search)
+        for guess, is_named in self._guesses(part, search):
+            size = self._try(guess, part, own, None if is_named else search)
             if size is not None and size < smallest:
                 best, smallest = guess, size
         return best

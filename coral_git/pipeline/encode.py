@@ -20,7 +20,7 @@ from coral_git.codecs.strategies import Strategy
 from coral_git.errors import CoralError, IntegrityError
 from coral_git.limits import MIB
 from coral_git.pipeline.closure import find_incomplete
-from coral_git.pipeline.delta_base import BaseOpener, BaseSearch, DeltaBase
+from coral_git.pipeline.delta_base import BaseOpener, DeltaBase, MakeSearch
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import HashedPart, PartSource, hash_part
 from coral_git.store.store import Store
@@ -67,7 +67,7 @@ class Encoder:
         workers: the threads.
         strategy: which codecs objects get.
         store_all: whether objects are written even though the store has them (packs for somebody else).
-        search: finds bases that parts do not name themselves.
+        search: gives, when it is asked first, what finds bases that parts do not name themselves.
     """
 
     def __init__(
@@ -77,14 +77,13 @@ class Encoder:
         *,
         strategy: Strategy = _DEFAULT,
         store_all: bool = False,
-        search: BaseSearch | None = None,
+        search: MakeSearch | None = None,
     ) -> None:
         self._store = store
         self._strategy = strategy
         self._store_all = store_all
         self._workers = workers
         self._kept_bytes = min(store.limits.kept_part_bytes, _KEPT_IN_ALL // workers.window)
-        self._search = search
         self._bases = BaseOpener(store, self._kept_bytes, search)
 
     def store_parts(self, parts: Iterable[PartSource], writer: PackWriter) -> list[ObjectId]:
@@ -103,8 +102,6 @@ class Encoder:
         with Workers(1) as writing:
             for _ in writing.map(writer.add, self._collect(blocks)):
                 pass
-        if self._search is not None:
-            self._search.save()
         return ids
 
     def _unknown(
@@ -127,8 +124,6 @@ class Encoder:
     def _choose(self, part: HashedPart) -> _Choice:
         """Base and codec of a part, by the size of an encoded sample."""
         element, length = part.source.element, part.source.length
-        if self._search is not None:
-            self._search.note(part)
         if self._strategy.uses_bases(element):
             own = sample(part.read, length, element)
             facing = self._bases.choose(part, own)

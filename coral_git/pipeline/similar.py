@@ -1,8 +1,8 @@
 """Bases that nobody names: stored objects with a similar sketch.
 
 So a fine-tune under another file name finds what it was made from, and so does a tensor that was renamed.
-Sketches are hints in the store's cache. Those of objects that came from elsewhere are made when a new object
-of the same length is looked for, a few at a time.
+Sketches are hints in the store's cache, made when somebody looks for a base for the first time: most objects
+have one under their own name, and whoever only adds versions of a file pays nothing.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ _NEAR = 48
 """Bits in which the sketches of similar objects differ at most. A cosine of 0.98 gives 16, give or take 4."""
 
 _NEAREST = 8
+_MADE_FIRST = 256
 _MADE_AT_ONCE = 16
+"""Sketches that one session makes of any objects, and for each object that is looked for of those as long."""
 
 
 class SimilarObjects:
-    """Finds stored objects by their sketches, and remembers those of new ones; for several threads.
+    """Finds stored objects by their sketches; for several threads.
 
     Args:
         store: where the objects and their sketches are.
@@ -52,7 +54,6 @@ class SimilarObjects:
         self._lock = threading.Lock()
         self._known: dict[int, _Reach] | None = None
         self._unsketched: dict[int, list[Unsketched]] = {}
-        self._new: list[SketchRow] = []
 
     def similar(self, part: HashedPart) -> list[ObjectId]:
         """The objects with the nearest sketches."""
@@ -77,37 +78,24 @@ class SimilarObjects:
         near.sort()
         return list(dict.fromkeys(object_id for _, object_id in near))[:_NEAREST]
 
-    def note(self, part: HashedPart) -> None:
-        """Remember the sketches of an object that is being stored."""
-        element = part.source.element
-        found = sketches(part.read, part.source.length, element)
-        with self._lock:
-            self._new += _rows(part.object_id, element, found)
-
-    def save(self) -> None:
-        """Write what was noted to the cache of the store."""
-        with self._lock:
-            rows, self._new = self._new, []
-            if rows:
-                self._table.add(rows)
-                if self._known is not None:
-                    _collect(self._known, rows)
-
     def _load(self) -> dict[int, _Reach]:
         if self._known is None:
             self._known = defaultdict(_Reach)
             _collect(self._known, self._table.rows(BITS // 8))
-            for one in self._table.unsketched(SKETCHED_UNITS):
+            waiting = self._table.unsketched(SKETCHED_UNITS)
+            for one in waiting[_MADE_FIRST:]:
                 self._unsketched.setdefault(one.raw_length, []).append(one)
+            self._sketch(waiting[:_MADE_FIRST])
         return self._known
 
     def _sketch_some(self, length: int) -> None:
         """Sketch a few stored objects of a length that have none yet."""
         waiting = self._unsketched.get(length, [])
-        rows: list[SketchRow] = []
-        for one in waiting[:_MADE_AT_ONCE]:
-            rows += sketch_stored(self._store, one)
+        self._sketch(waiting[:_MADE_AT_ONCE])
         del waiting[:_MADE_AT_ONCE]
+
+    def _sketch(self, objects: Iterable[Unsketched]) -> None:
+        rows = [row for one in objects for row in sketch_stored(self._store, one)]
         if rows:
             self._table.add(rows)
             _collect(self._load(), rows)

@@ -15,7 +15,6 @@ from coral_git.codecs.bucket import BucketCodec
 from coral_git.codecs.choose import PROFILES, estimate, fitted_codec, sample, standalone_codec
 from coral_git.codecs.decay import DecayCodec
 from coral_git.codecs.registry import BUILT_IN, codec_by_name
-from coral_git.codecs.sparse import SparseCodec
 from coral_git.limits import DEFAULT_LIMITS
 from coral_git.pipeline.parallel import Workers
 from coral_git.store.pack_format import ENTRY_HEADER_LENGTH, TABLE_ROW_LENGTH
@@ -96,8 +95,7 @@ def print_hindsight(label: str, tensors: Iterable[Tensor]) -> None:
         label: the name of the pair.
         tensors: those that have to be encoded.
     """
-    others = (*SORTING, DecayCodec(inner=SparseCodec()))
-    candidates = [*BUILT_IN, *(codec for codec in others if codec not in BUILT_IN)]
+    candidates = [*BUILT_IN, *(codec for codec in SORTING if codec not in BUILT_IN)]
     totals = {profile: [0, 0, 0, 0] for profile in PROFILES}
     for tensor in tensors:
         sizes = {codec: stored(codec, tensor) for codec in candidates if tensor.base or not codec.needs_base}

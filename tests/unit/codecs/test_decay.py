@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from coral_git.codecs.bucket import EXPONENTS, BucketCodec
 from coral_git.codecs.choose import delta_codec, fitted_codec
 from coral_git.codecs.decay import DecayCodec, find_table
-from coral_git.codecs.sparse import SparseCodec
 from coral_git.codecs.sub import SubCodec
 from coral_git.errors import IntegrityError
 from coral_git.types import Element
@@ -25,7 +24,7 @@ from coral_git.types import Element
 from .cases import joined, misaligned, raw_bytes
 from .test_kernels import cut, kernels, ordered, to_units, unit_bytes
 
-CODECS = [DecayCodec(inner=inner) for inner in (SubCodec(), BucketCodec(), SparseCodec())]
+CODECS = [DecayCodec(inner=inner) for inner in (SubCodec(), BucketCodec())]
 FLOATS = list(EXPONENTS)
 HEAD = struct.Struct("<BBI")
 ROWS, COLUMNS = 400, 256

@@ -39,7 +39,7 @@ def store_parts(
     store: Store, *parts: PartSource, store_all: bool = False, search: SimilarObjects | None = None
 ) -> list[ObjectId]:
     with Workers(2) as workers, store.writer() as writer:
-        ids = Encoder(store, workers, store_all=store_all, search=search).store_parts(parts, writer)
+        ids = Encoder(store, workers, store_all=store_all, search=lambda: search).store_parts(parts, writer)
         writer.finish()
     return ids
 
