@@ -41,6 +41,10 @@ MENDERS: tuple[Mender, ...] = (
     NothingToMend("safetensors"),
     NothingToMend("npy"),
     NothingToMend("gguf"),
+    NothingToMend("onnx"),
+    NothingToMend("tflite"),
+    NothingToMend("msgpack"),
+    NothingToMend("mlpackage"),
     ZipMender("npz"),
     ZipMender("torch-zip"),
 )
