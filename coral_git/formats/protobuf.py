@@ -117,7 +117,9 @@ class Wire(Page):
 
     def _varint(self, position: int) -> tuple[int, int]:
         """A number and the byte behind it."""
-        byte = self.take(position, 1)[0]
+        start = position - self._page_at
+        page = self._page
+        byte = page[start] if 0 <= start < len(page) else self.take(position, 1)[0]  # the usual case, fast
         position += 1
         if byte < 0x80:
             return byte, position
