@@ -46,4 +46,4 @@ $(VENV)/.linted: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info coral_git.egg-info coral_git/codecs/*.so
+	rm -rf $(VENV) build dist *.egg-info coral_git.egg-info coral_git/*/*.so

@@ -19,7 +19,9 @@ from coral_git.codecs.facing import face
 from coral_git.codecs.planes import PlanesCodec, cut_planes, whole_units
 from coral_git.codecs.prefix import PrefixCodec
 from coral_git.codecs.sparse import SparseCodec
+from coral_git.codecs.streams import is_constant
 from coral_git.codecs.sub import SubCodec
+from coral_git.codecs.upcast import UpcastCodec, narrow_pair
 from coral_git.types import Buffer, Element
 
 Read = Callable[[int, int], Buffer]
@@ -105,7 +107,8 @@ def estimate(element: Element, sample_raw: Buffer, sample_base: Buffer | None) -
     if sample_base is None:
         return _size(standalone_codec(element), element, sample_raw, b"")
     delta = _BYTES_DELTA if element == Element.BYTES else _DELTA
-    return _size(delta, element, sample_raw, sample_base)
+    own, faced, seen = _narrowed(element, sample_raw, sample_base)
+    return _size(delta, seen, own, faced)
 
 
 def standalone_codec(element: Element) -> Codec:
@@ -127,37 +130,59 @@ def delta_codec(element: Element, units: int, profile: str) -> Codec:
     return _SORTED if sorts else _DELTA
 
 
-def fitted_codec(codec: Codec, element: Element, sample_raw: Buffer, sample_base: Buffer) -> Codec:
-    """The codec for the kind of differences that a sample shows, else the one that is given.
+def fitted_codec(
+    element: Element, units: int, profile: str, sample_raw: Buffer, sample_base: Buffer
+) -> Codec:
+    """The codec for the kind of differences that a sample shows, else what ``delta_codec`` gives.
 
-    Few changed units are smaller with their places. Weight decay leaves differences that follow from the
-    base; only float32 has been seen to have them, as such a step is nothing at all for a shorter mantissa.
-    A sample with hardly any differences says too little about that: then each block looks for itself.
+    Float32 whose values are those of a 16-bit float are compared as such. Few changed units are stored with
+    their places. Weight decay leaves differences that follow from the base; only float32 has been seen to
+    have them, as such a step is nothing at all for a shorter mantissa. A sample with hardly any
+    differences says too little about that: then each block looks for itself.
 
     Args:
-        codec: what ``delta_codec`` gave.
         element: how the object is seen.
+        units: units of the whole object.
+        profile: one of ``PROFILES``.
         sample_raw: the object's sample.
         sample_base: what faces it in the base.
     """
-    units, whole = whole_units(len(sample_raw), element)
-    if element is Element.BYTES or units < _SORTED_UNITS:
+    own, faced, seen = _narrowed(element, sample_raw, sample_base)
+    if seen is not element:
+        return UpcastCodec(inner=fitted_codec(seen, units, profile, own, faced))
+    codec = delta_codec(element, units, profile)
+    sampled, whole = whole_units(len(sample_raw), element)
+    if element is Element.BYTES or sampled < _SORTED_UNITS:
         return codec
     raw, base = memoryview(sample_raw)[:whole], memoryview(sample_base)[:whole]
-    candidates = [codec, _FEW_CHANGED] if _changed(raw, base, element) <= units * _FEW else [codec]
+    candidates = [codec, _FEW_CHANGED] if _changed(raw, base, element) <= sampled * _FEW else [codec]
     if element is Element.F32:
-        says_little = _size(_DELTA, element, raw, base) * _LITTLE < whole
-        if says_little or find_table(raw, base, element) is not None:
+        raw_runs, base_runs = _thinned(raw), _thinned(base)
+        says_little = _size(_DELTA, element, raw_runs, base_runs) * _LITTLE < len(raw_runs)
+        if says_little or find_table(raw_runs, base_runs, element) is not None:
             candidates = [DecayCodec(inner=inner) for inner in (codec, _FEW_CHANGED)]
     if len(candidates) == 1:
         return codec
     return min(candidates, key=lambda one: _size(one, element, raw, base))
 
 
+def _thinned(sampled: memoryview) -> bytes:
+    """A quarter of a sample of float32, from everywhere in it: enough to see decay, which takes time."""
+    step = len(sampled) // _RUNS // 4 * 4
+    return b"".join(sampled[at * step : at * step + step // 4 // 4 * 4] for at in range(_RUNS))
+
+
 def _changed(raw: memoryview, base: memoryview, element: Element) -> int:
     """How many units differ."""
     planes = kernels.sub_split(raw, base, element.width, element.is_float)
     return kernels.nonzero_count(cut_planes(planes, len(raw) // element.width, element))
+
+
+def _narrowed(element: Element, raw: Buffer, base: Buffer) -> tuple[Buffer, Buffer, Element]:
+    """A sample and what faces it, as narrow as its values allow; zeros say nothing about the others."""
+    if not len(raw) or is_constant(raw):
+        return raw, base, element
+    return narrow_pair(raw, base, element)
 
 
 def _size(codec: Codec, element: Element, raw: Buffer, base: Buffer) -> int:

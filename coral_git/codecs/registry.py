@@ -14,6 +14,7 @@ from coral_git.codecs.quantized import QuantizedCodec
 from coral_git.codecs.raw import RawCodec
 from coral_git.codecs.sparse import SparseCodec
 from coral_git.codecs.sub import SubCodec
+from coral_git.codecs.upcast import UpcastCodec
 from coral_git.codecs.xor import XorCodec
 from coral_git.errors import CoralError, FormatVersionError, UsageError
 
@@ -32,6 +33,7 @@ BUILT_IN: tuple[Codec, ...] = (
     QuantizedCodec(),
     QuantizedCodec(10, "quantized-delta", True),
     DecayCodec(),
+    UpcastCodec(),
 )
 
 

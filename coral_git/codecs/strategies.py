@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from coral_git.codecs.base import Codec
 from coral_git.codecs.bucket import BucketCodec
-from coral_git.codecs.choose import delta_codec, fitted_codec, standalone_codec
+from coral_git.codecs.choose import fitted_codec, standalone_codec
 from coral_git.codecs.quantized import QuantizedCodec
 from coral_git.codecs.raw import RawCodec
 from coral_git.codecs.sparse import SparseCodec
@@ -66,4 +66,4 @@ class Strategy(NamedTuple):
         is_fit = element is not Element.BYTES and not (self.delta_type.bits and element is not Element.F32)
         if named is not None and is_fit:
             return named
-        return fitted_codec(delta_codec(element, units, self.profile), element, sample_raw, sample_base)
+        return fitted_codec(element, units, self.profile, sample_raw, sample_base)

@@ -8,6 +8,8 @@ import sys
 from coral_git.errors import CoralError
 from coral_git.formats.base import HEAD_BYTES, MAX_TENSORS, FormatReader, Layout, NotThisFormat
 from coral_git.formats.gguf import GgufReader
+from coral_git.formats.hdf5 import Hdf5Reader
+from coral_git.formats.keras import KerasReader
 from coral_git.formats.mlpackage import MlpackageReader
 from coral_git.formats.msgpack import MsgpackReader
 from coral_git.formats.npy import NpyReader
@@ -28,8 +30,10 @@ READERS: tuple[FormatReader, ...] = (
     TorchZipReader(),
     TorchLegacyReader(),
     NpyReader(),
+    KerasReader(),
     NpzReader(),
     GgufReader(),
+    Hdf5Reader(),
     TfliteReader(),
     MlpackageReader(),
     OnnxReader(),

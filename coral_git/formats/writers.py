@@ -8,6 +8,7 @@ from typing import NamedTuple
 from coral_git.errors import UsageError
 from coral_git.formats.base import FormatWriter, Layout, Mender, TensorSegment
 from coral_git.formats.gguf_writer import GgufWriter
+from coral_git.formats.hdf5_writer import Hdf5Writer
 from coral_git.formats.npy_writer import NpyWriter
 from coral_git.formats.npz_writer import NpzWriter
 from coral_git.formats.safetensors_writer import SafetensorsWriter
@@ -34,6 +35,7 @@ WRITERS: tuple[FormatWriter, ...] = (
     NpyWriter(),
     GgufWriter(),
     TorchZipWriter(),
+    Hdf5Writer(),
 )
 """The writers; the endings of their file names differ."""
 
@@ -44,11 +46,13 @@ MENDERS: tuple[Mender, ...] = (
     NothingToMend("safetensors"),
     NothingToMend("npy"),
     NothingToMend("gguf"),
+    NothingToMend("hdf5"),
     NothingToMend("onnx"),
     NothingToMend("tflite"),
     NothingToMend("msgpack"),
     NothingToMend("mlpackage"),
     ZipMender("npz"),
+    ZipMender("keras"),
     ZipMender("torch-zip"),
 )
 """One for each format whose files can be overwritten in place."""

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from coral_git.codecs.base import Codec, EncodedObject
+from coral_git.codecs.base import EncodedObject
 from coral_git.codecs.choose import delta_codec, facing_sample, fitted_codec, sample
 from coral_git.codecs.decay import DecayCodec
 from coral_git.codecs.sub import SubCodec
+from coral_git.codecs.upcast import UpcastCodec
 from coral_git.errors import CoralError, StorageFullError, from_os_error
 from coral_git.maintenance import trash
 from coral_git.maintenance.base_plan import NewBase, Planner
@@ -30,10 +31,11 @@ from coral_git.store.objects import verify_object
 from coral_git.store.pack_format import ENTRY_HEADER_LENGTH, TABLE_ROW_LENGTH
 from coral_git.store.store import Store
 from coral_git.store.writer import PackWriter
-from coral_git.types import ObjectId
+from coral_git.types import Element, ObjectId
 
 _FAST = SubCodec()
-_FAST_IDS = (_FAST.codec_id, DecayCodec().codec_id)  # the second may have the first inside
+_UPCAST_ID = UpcastCodec().codec_id
+_FAST_IDS = (_FAST.codec_id, DecayCodec().codec_id, _UPCAST_ID)  # the others may have the first inside
 _MOST_THREADS = 4  # each holds an encoded object
 _WORTH_PERCENT = 1
 """A pack is left as it is where less of it would be saved."""
@@ -120,7 +122,7 @@ class _Job(NamedTuple):
 
     location: Location
     base: ObjectId
-    codec: Codec
+    profile: str
     is_forced: bool
 
 
@@ -129,13 +131,19 @@ def _jobs(state: PackState, plan: Mapping[ObjectId, NewBase], profile: str | Non
     jobs = []
     for location in state.entries:
         new = plan.get(location.object_id)
-        units = location.raw_length // location.element.width
-        codec = delta_codec(location.element, units, profile or "fast")
         if new is not None:
-            jobs.append(_Job(location, new.base, codec, new.is_forced))
-        elif profile and location.base and location.codec in _FAST_IDS and codec != _FAST:
-            jobs.append(_Job(location, location.base, codec, False))
+            jobs.append(_Job(location, new.base, profile or "fast", new.is_forced))
+        elif profile and location.base and _is_worth_sorting(location, profile):
+            jobs.append(_Job(location, location.base, profile, False))
     return jobs
+
+
+def _is_worth_sorting(location: Location, profile: str) -> bool:
+    """Whether an entry may have the fastest codec, and a profile has a better one for it."""
+    element = location.element
+    seen = Element.BF16 if location.codec == _UPCAST_ID and element is Element.F32 else element
+    better = delta_codec(seen, location.raw_length // element.width, profile)
+    return location.codec in _FAST_IDS and better != _FAST
 
 
 def _repack_one(workspace: Workspace, state: PackState, jobs: list[_Job], report: RepackReport) -> None:
@@ -198,7 +206,7 @@ def _encode(store: Store, job: _Job) -> EncodedObject:
     element, length = location.element, location.raw_length
     own = sample(reader.read, length, element)
     facing = facing_sample(base.read, base.element, length, element)
-    codec = fitted_codec(job.codec, element, own, facing)
+    codec = fitted_codec(element, length // element.width, job.profile, own, facing)
     return encode_against(Raw(location.object_id, reader.read, length, element), codec, base, store.limits)
 
 

@@ -106,8 +106,12 @@ def decode_block(codec, element, payload, size, base, start):
     width = WIDTHS[element]
     units, tail = divmod(size, width)
     face = base[start : start + units * width].ljust(units * width, b"\0")
+    if codec in (11, 12) and not units:
+        codec = 4
     if codec == 11:
-        codec, face, payload = moved(payload, face, element) if units else (4, face, payload)
+        codec, face, payload = moved(payload, face, element)
+    if codec == 12:
+        return narrowed(payload, size, face, element)
     if codec == 8:
         return sparse(payload, face, tail, element)
     if codec in (9, 10) and element == 3 and units:
@@ -220,6 +224,17 @@ def moved(payload, face, element):
         place = ~unit - step if unit & top else (unit | top) + step
         units += ((place ^ top if place & top else ~place) & 2 * top - 1).to_bytes(width, "little")
     return codec, bytes(units), rest
+
+
+def narrowed(payload, size, face, element):
+    """A block of codec 12: another codec on the units of a narrower element, and those cast back."""
+    codec, seen, payload = payload[0], payload[1], payload[2:]
+    assert codec in (4, 5, 8), "a codec that does not belong inside"
+    if seen == element:
+        return decode_block(codec, element, payload, size, face, 0)
+    length = len(face) // WIDTHS[element] * WIDTHS[seen]
+    block = decode_block(codec, seen, payload, length + size - len(face), cast(face, element, seen), 0)
+    return cast(block[:length], seen, element) + block[length:]
 
 
 def buckets_of(keys):

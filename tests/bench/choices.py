@@ -12,7 +12,7 @@ import numpy as np
 
 from coral_git.codecs.base import Codec
 from coral_git.codecs.bucket import BucketCodec
-from coral_git.codecs.choose import PROFILES, delta_codec, estimate, fitted_codec, sample, standalone_codec
+from coral_git.codecs.choose import PROFILES, estimate, fitted_codec, sample, standalone_codec
 from coral_git.codecs.decay import DecayCodec
 from coral_git.codecs.registry import BUILT_IN, codec_by_name
 from coral_git.codecs.sparse import SparseCodec
@@ -81,7 +81,7 @@ def chosen(tensor: Tensor, profile: str) -> Codec:
     faced = sample(lambda at, count: tensor.base[at : at + count], length, element)
     if estimate(element, own, faced) >= estimate(element, own, None):
         return standalone_codec(element)
-    return fitted_codec(delta_codec(element, length // element.width, profile), element, own, faced)
+    return fitted_codec(element, length // element.width, profile, own, faced)
 
 
 def is_allowed(codec: Codec, element: Element, profile: str) -> bool:

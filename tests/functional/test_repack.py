@@ -63,6 +63,24 @@ def test_differences_get_smaller_and_every_version_comes_back(history, assert_he
     assert_healthy(repo)
 
 
+def test_half_precision_in_float32_is_sorted_with_other_16_bit_floats(repo, safetensors, assert_healthy):
+    draw = np.random.default_rng(1)
+    weights = draw.standard_normal(60_000).astype(np.float32) / 40
+    versions = []
+    for _ in range(3):
+        weights = weights + draw.standard_normal(60_000).astype(np.float32) * 2e-5
+        versions.append(safetensors({"w": weights.astype(np.float16).astype(np.float32)}))
+        repo.commit(m__safetensors=versions[-1])
+    before = stored(repo)
+    assert "2 objects in 2 of 3 packs" in repo.coral("repack", "--profile", "balanced")
+    assert stored(repo) < 0.95 * before
+    with repo.store() as store:
+        assert 12 in {store.locate(one).codec for one in repo.objects("HEAD:m.safetensors")}
+    assert repo.coral("repack", "--profile", "balanced") == "nothing to gain"
+    read_all(repo, versions)
+    assert_healthy(repo)
+
+
 def test_full_copies_and_integers_have_nothing_to_gain(repo, safetensors, assert_healthy):
     values = np.random.default_rng(0).integers(0, 1 << 30, 20_000)
     repo.commit(m__safetensors=safetensors({"w": values}))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
+from coral_git import floats
 from coral_git.codecs.base import EncodedObject
 from coral_git.codecs.registry import codec_by_id
 from coral_git.formats.safetensors import DTYPE_NAMES
@@ -172,6 +173,33 @@ def test_what_only_decayed_is_stored_small(repo, packs, restore, assert_healthy,
         entry = store.locate(newest)
         assert entry.codec == 11
         assert entry.entry_length < len(versions[0]) / 4
+    for age, data in enumerate(reversed(versions)):
+        assert restore(repo.blob(f"HEAD~{age}:m.safetensors"), packs) == data
+        repo.git("checkout", "-q", f"HEAD~{age}", "--", "m.safetensors")
+        assert repo.read("m.safetensors") == data
+    assert_healthy(repo)
+
+
+@pytest.mark.parametrize("profile", ["fast", "balanced"])
+@pytest.mark.parametrize("half", [Element.BF16, Element.F16], ids=lambda half: half.name)
+def test_half_precision_kept_as_float32(repo, packs, restore, assert_healthy, half, profile):
+    repo.git("config", "coral.profile", profile)
+    draw = np.random.default_rng(6)
+    weights = draw.standard_normal((100, 384)).astype(np.float32) / 30
+    versions = [file_of({"layer": (half.name, [100, 384], floats.narrow(weights.tobytes(), half))})]
+    versions.append(file_of({"layer": ("F32", [100, 384], weights.tobytes())}))
+    for _ in range(2):
+        weights += draw.standard_normal((100, 384)).astype(np.float32) * np.float32(1e-4)
+        kept = floats.widen(floats.narrow(weights.tobytes(), half), half)
+        versions.append(file_of({"layer": ("F32", [100, 384], kept)}))
+    for version in versions:
+        repo.commit(m__safetensors=version)
+    with repo.store() as store:
+        for age in range(2):
+            (stored,) = repo.manifest(f"HEAD~{age}:m.safetensors").tensors[0].objects
+            entry = store.locate(stored)
+            assert entry.codec == 12
+            assert entry.entry_length < len(versions[-1]) / 3
     for age, data in enumerate(reversed(versions)):
         assert restore(repo.blob(f"HEAD~{age}:m.safetensors"), packs) == data
         repo.git("checkout", "-q", f"HEAD~{age}", "--", "m.safetensors")

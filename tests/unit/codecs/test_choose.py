@@ -100,13 +100,16 @@ def test_few_changes_are_stored_with_their_places(element: Element, profile: str
     for place in rng.sample(range(40_000), 400):
         raw[place * element.width] ^= rng.randrange(1, 255)
     usual = delta_codec(element, 40_000, profile)
-    chosen = fitted_codec(usual, element, raw, base)
+    chosen = fitted_codec(element, 40_000, profile, raw, base)
     assert "sparse" in (chosen.name, getattr(chosen, "inner", chosen).name)
     assert _length(chosen, raw, base, element) < 0.99 * _length(usual, raw, base, element)
     dense = bytes(byte ^ 1 for byte in base)
-    assert fitted_codec(usual, element, dense, base).name != "sparse"
-    assert fitted_codec(usual, element, raw[: 400 * element.width], base[: 400 * element.width]) == usual
-    assert _length(fitted_codec(usual, element, base, base), base, base, element) <= 10
+    assert fitted_codec(element, 40_000, profile, dense, base).name != "sparse"
+    assert (
+        fitted_codec(element, 40_000, profile, raw[: 400 * element.width], base[: 400 * element.width])
+        == usual
+    )
+    assert _length(fitted_codec(element, 40_000, profile, base, base), base, base, element) <= 10
 
 
 def _length(codec: Codec, raw: bytes, base: bytes, element: Element) -> int:

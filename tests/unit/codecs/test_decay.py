@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import struct
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -70,17 +71,17 @@ def test_a_sample_decides() -> None:
         raw, base = decayed(steps, touched)
         for profile in ("fast", "best"):
             inner = delta_codec(Element.F32, ROWS * COLUMNS, profile)
-            chosen = fitted_codec(inner, Element.F32, raw[:65536], base[:65536])
+            chosen = fitted_codec(Element.F32, ROWS * COLUMNS, profile, raw[:65536], base[:65536])
             assert chosen.name == ("decay" if is_decayed else inner.name)
     raw, base = decayed(200, 0.0)
-    assert fitted_codec(SubCodec(), Element.F32, raw[:16380], base[:16380]) == SubCodec()
-    assert fitted_codec(SubCodec(), Element.INT32, raw, base).name != "decay"
+    assert fitted_codec(Element.F32, 4095, "fast", raw[:16380], base[:16380]) == SubCodec()
+    assert fitted_codec(Element.INT32, ROWS * COLUMNS, "fast", raw, base).name != "decay"
 
 
 def test_a_sample_that_says_little_leaves_it_to_the_blocks() -> None:
     raw, base = decayed(200, 0.3)
     quiet = base[:65536]
-    assert fitted_codec(SubCodec(), Element.F32, quiet, quiet).name == "decay"
+    assert fitted_codec(Element.F32, ROWS * COLUMNS, "fast", quiet, quiet).name == "decay"
     assert find_table(quiet, quiet, Element.F32) is None
     for codec in CODECS:
         assert size(codec, base, base) == size(codec.inner, base, base) + HEAD.size  # type: ignore[arg-type]
@@ -154,6 +155,7 @@ def test_lengths_of_tables_are_checked() -> None:
             kernel.usual_steps(bytes(64), bytes(60), 4, 22, 1)
 
 
+@cache
 def reader() -> ModuleType:
     path = Path(__file__).parents[3] / "docs" / "format" / "restore.py"
     spec = importlib.util.spec_from_file_location("restore", path)

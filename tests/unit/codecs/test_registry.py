@@ -12,7 +12,7 @@ from coral_git.codecs.registry import BUILT_IN, codec_by_id, codec_by_name, tabu
 from coral_git.errors import CoralError, FormatVersionError, UsageError
 
 NAMES = {1: "bytes", 2: "bytes-delta", 3: "planes", 4: "sub", 5: "bucket"}
-NAMES |= {6: "raw", 7: "xor", 8: "sparse", 9: "quantized", 10: "quantized-delta", 11: "decay"}
+NAMES |= {6: "raw", 7: "xor", 8: "sparse", 9: "quantized", 10: "quantized-delta", 11: "decay", 12: "upcast"}
 ROOT = Path(__file__).parents[3]
 
 PLUGIN = """

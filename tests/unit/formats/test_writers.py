@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Mapping
@@ -306,7 +306,55 @@ def test_what_gguf_cannot_hold(bad: TensorData, message: str) -> None:
         written("gguf", bad)
 
 
+# --- hdf5
+
+
+def test_hdf5_is_what_the_library_reads() -> None:
+    h5py = pytest.importorskip("h5py")
+    tensors = [tensor(f"{dtype}/{n}", dtype, (2, n)) for dtype in NUMPY for n in (0, 5)]
+    tensors += [tensor("scalar", "F32", ()), tensor("späß.weight", "U8", (2 * MIB + 1,))]
+    text = {"framework": "pt", "größe": "🙂" * 40_000, "": "no name", "nul": "\0"}
+    out, again = io.BytesIO(), io.BytesIO()
+    for file in (out, again):
+        writer_by_name("hdf5").write(file, tensors, text)
+    assert out.getvalue() == again.getvalue()
+    check_round_trip("hdf5", out.getvalue(), *(t for t in tensors if t.length))  # others have no place
+    with h5py.File(out) as file:
+        assert dict(file.attrs) == {"framework": "pt", "größe": "🙂" * 40_000}
+        for t in tensors:
+            array = file[t.name]
+            assert (array.dtype, array.shape) == (np.dtype(NUMPY[t.dtype.name]), t.shape)
+            assert array[()].tobytes() == t.read(0, t.length)
+
+
+def test_what_hdf5_cannot_hold() -> None:
+    for dtype in ("BF16", "F8_E4M3", "F4", "Q4_0"):
+        with pytest.raises(UsageError, match="'a\\\\x1b' has the dtype " + dtype) as caught:
+            written("hdf5", tensor("a\x1b", dtype, (32,)))
+        assert "--dtype" in caught.value.hint
+    for name in ("", "/a", "a/", "a//b", "a/./b", ".", "a\0b"):
+        with pytest.raises(UsageError, match="has a name that"):
+            written("hdf5", tensor(name, "U8", (1,)))
+    with pytest.raises(UsageError, match="'a/b' has the name of a group"):
+        written("hdf5", tensor("a/b", "U8", (1,)), tensor("a/b/c/d", "U8", (1,)))
+    with pytest.raises(UsageError, match="more dimensions"):
+        written("hdf5", tensor("a", "U8", (1,) * 33))
+
+
+def test_hdf5_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(UsageError, match="h5py, which is not installed") as caught:
+        written("hdf5", tensor("a", "U8", (1,)))
+    assert caught.value.hint == "pip install 'coral-git[hdf5]'"
+
+
 # --- all of them
+
+
+def needs(writer: FormatWriter) -> None:
+    """Skip the test where the library of a writer is not installed."""
+    if writer.name == "hdf5":
+        pytest.importorskip("h5py")
 
 
 @pytest.mark.parametrize("name", ["npz", "gguf", "safetensors", "torch-zip"])
@@ -316,11 +364,12 @@ def test_golden_bytes(name: str) -> None:
 
 
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
-def test_memory_is_a_piece(writer: FormatWriter) -> None:
+def test_memory_is_a_piece(tmp_path: Path, writer: FormatWriter) -> None:
+    needs(writer)
     zeros = bytes(MIB)
     large = TensorData("a", DTYPES["F32"], (16, MIB // 4), lambda start, length: zeros[:length])
     assert sum(map(len, large.pieces())) == 16 * MIB
-    with open(os.devnull, "r+b") as out:
+    with (tmp_path / "out").open("w+b") as out:
         tracemalloc.start()
         writer.write(out, [large], {})
         peak = tracemalloc.get_traced_memory()[1]
@@ -330,6 +379,7 @@ def test_memory_is_a_piece(writer: FormatWriter) -> None:
 
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
 def test_a_tensor_that_ends_early_is_an_error(writer: FormatWriter) -> None:
+    needs(writer)
     short = tensor("a", "F32", (4,), bytes(12))
     with pytest.raises(IntegrityError, match="'a' is cut short"):
         writer.write(io.BytesIO(), [short], {})
@@ -366,6 +416,8 @@ def test_menders() -> None:
     assert isinstance(mender_by_name("safetensors/1"), NothingToMend)
     assert isinstance(mender_by_name("gguf"), NothingToMend)
     assert isinstance(mender_by_name("npz/1"), ZipMender)
+    assert isinstance(mender_by_name("keras/1"), ZipMender)
+    assert isinstance(mender_by_name("hdf5/1"), NothingToMend)
     assert mender_by_name("chunks/1") is None
     assert {mender.name for mender in MENDERS} <= {reader.name for reader in READERS}
     mender_by_name("npy").mend(-1, Layout("npy/1", ()), ())
