@@ -34,6 +34,7 @@ class Limits(NamedTuple):
         name_bytes: length of a tensor name in UTF-8.
         rank: dimensions of a tensor.
         header_bytes: length of a file header that a format reader looks at.
+        header_fields: fields of a binary header that a format reader walks over.
         json_depth: nesting of a JSON header.
         pickle_opcodes: opcodes of a pickle; each makes a value of about a hundred bytes, at most.
         pickle_depth: nesting of what is in a pickle; Python's own pickler gets about as far.
@@ -57,6 +58,7 @@ class Limits(NamedTuple):
     name_bytes: int = 1024
     rank: int = 64
     header_bytes: int = 100_000_000
+    header_fields: int = 1 << 22
     json_depth: int = 64
     pickle_opcodes: int = 1 << 22
     pickle_depth: int = 1024

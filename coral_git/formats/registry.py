@@ -10,9 +10,13 @@ from coral_git.formats.base import HEAD_BYTES, MAX_TENSORS, FormatReader, Layout
 from coral_git.formats.gguf import GgufReader
 from coral_git.formats.hdf5 import Hdf5Reader
 from coral_git.formats.keras import KerasReader
+from coral_git.formats.mlpackage import MlpackageReader
+from coral_git.formats.msgpack import MsgpackReader
 from coral_git.formats.npy import NpyReader
 from coral_git.formats.npz import NpzReader
+from coral_git.formats.onnx import OnnxReader
 from coral_git.formats.safetensors import SafetensorsReader
+from coral_git.formats.tflite import TfliteReader
 from coral_git.formats.torch_legacy import TorchLegacyReader
 from coral_git.formats.torch_zip import TorchZipReader
 from coral_git.limits import Limits
@@ -30,6 +34,10 @@ READERS: tuple[FormatReader, ...] = (
     NpzReader(),
     GgufReader(),
     Hdf5Reader(),
+    TfliteReader(),
+    MlpackageReader(),
+    OnnxReader(),
+    MsgpackReader(),
 )
 """coral-git's own readers. The first that understands a file wins; installed ones are asked after them."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from coral_git.formats.base import MAX_TENSORS, NotThisFormat, TensorSegment
+from coral_git.formats.segments import Names
 from coral_git.formats.torch_dtypes import TorchDType, in_byte_order
 from coral_git.formats.torch_objects import UNTYPED, View, name_of
 from coral_git.limits import Limits
@@ -66,10 +67,10 @@ def segments(
     if len(pieces) > MAX_TENSORS:
         raise NotThisFormat("too many tensors")
     pieces.sort(key=lambda pair: (pair[1].offset, pair[1].length))
-    names = _Names(limits)
+    names = Names(limits)
     return tuple(
         TensorSegment(
-            names.take(extent, piece.view),
+            names.take((piece.view and name_of(piece.view.way, names.longest)) or extent.name),
             in_byte_order(piece.dtype.dtype, big_endian),
             piece.shape,
             piece.offset,
@@ -77,29 +78,6 @@ def segments(
         )
         for extent, piece in pieces
     )
-
-
-class _Names:
-    """Gives names that are all different."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._room = limits.header_bytes
-        self._uses: dict[str, int] = {}
-
-    def take(self, extent: Extent, view: View | None) -> str:
-        """The name of a segment: the way to its tensor, else that of the storage, numbered where taken."""
-        most = self._limits.name_bytes - 16
-        wanted = (view and name_of(view.way, most)) or extent.name
-        name = wanted
-        while name in self._uses:
-            self._uses[wanted] += 1
-            name = f"{wanted}#{self._uses[wanted]}"
-        self._uses[name] = 1
-        self._room -= len(name)
-        if self._room < 0:
-            raise NotThisFormat("the names of the tensors are too long")
-        return name
 
 
 def _pieces(extent: Extent, views: Sequence[View]) -> list[_Piece]:

@@ -39,11 +39,18 @@ WRITERS: tuple[FormatWriter, ...] = (
 )
 """The writers; the endings of their file names differ."""
 
+GRAPH_FORMATS = {"onnx": (".onnx",), "tflite": (".tflite",)}
+"""Formats without a writer, and how the names of their files end: a graph is needed, not only tensors."""
+
 MENDERS: tuple[Mender, ...] = (
     NothingToMend("safetensors"),
     NothingToMend("npy"),
     NothingToMend("gguf"),
     NothingToMend("hdf5"),
+    NothingToMend("onnx"),
+    NothingToMend("tflite"),
+    NothingToMend("msgpack"),
+    NothingToMend("mlpackage"),
     ZipMender("npz"),
     ZipMender("keras"),
     ZipMender("torch-zip"),
@@ -61,22 +68,14 @@ def writer_by_name(name: str) -> FormatWriter:
         if writer.name == name:
             return writer
     known = ", ".join(writer.name for writer in WRITERS)
-    raise UsageError(f"cannot write the format {name!a}", hint=f"choose one of: {known}")
+    reason = ": it needs a graph, and tensors have none" if name in GRAPH_FORMATS else ""
+    raise UsageError(f"cannot write the format {name!a}{reason}", hint=f"choose one of: {known}")
 
 
-def writer_for_path(path: str) -> FormatWriter:
-    """The writer for a file, by the end of its name.
-
-    Raises:
-        UsageError: it ends like those of no format.
-    """
-    for writer in WRITERS:
-        if path.lower().endswith(writer.suffixes):
-            return writer
-    known = ", ".join(suffix for writer in WRITERS for suffix in writer.suffixes)
-    raise UsageError(
-        f"cannot tell the format of {path!a} by its name", hint=f"let it end with one of: {known}"
-    )
+def format_for_path(path: str) -> str | None:
+    """The format that the name of a file stands for, whether there is a writer or not."""
+    endings = {**GRAPH_FORMATS, **{writer.name: writer.suffixes for writer in WRITERS}}
+    return next((name for name, suffixes in endings.items() if path.lower().endswith(suffixes)), None)
 
 
 def mender_by_name(format_name: str) -> Mender | None:

@@ -28,6 +28,8 @@ _ENDINGS = (
     b".npz",
     b".gguf",
     b".onnx",
+    b".tflite",
+    b".msgpack",
     b".h5",
     b".keras",
 )

@@ -15,7 +15,7 @@ from coral_git import fsops
 from coral_git.errors import ObjectMissingError, UsageError, from_os_error
 from coral_git.formats.base import FormatWriter, TensorData
 from coral_git.formats.casting import as_dtype
-from coral_git.formats.writers import writer_by_name, writer_for_path
+from coral_git.formats.writers import GRAPH_FORMATS, format_for_path, writer_by_name
 from coral_git.manifest.entries import Manifest
 from coral_git.pipeline.decode import expanded, stream_file
 from coral_git.pipeline.manifests import read_manifest
@@ -120,10 +120,8 @@ def _writer(own: str, out: str, format_name: str | None) -> FormatWriter | None:
     """The writer that is asked for; None where nothing is, and the file can only be copied."""
     if format_name is not None:
         return None if format_name == own else writer_by_name(format_name)
-    try:
-        return writer_for_path(out)
-    except UsageError:
-        return None
+    name = format_for_path(out)
+    return None if name is None or (name == own and name in GRAPH_FORMATS) else writer_by_name(name)
 
 
 def _chosen(

@@ -97,11 +97,17 @@ def test_what_cannot_be_done_is_said(repo, safetensors, tmp_path):
         (["HEAD:m.safetensors", out, "--dtype", "bf16"], b"hint:"),
         (["HEAD:m.safetensors", out, "--format", "zip"], b"cannot write the format 'zip'"),
         (["HEAD:m.safetensors", out, "--tensor", "q*"], b"no tensor matches"),
+        (
+            ["HEAD:m.safetensors", out, "--format", "onnx"],
+            b"cannot write the format 'onnx': it needs a graph",
+        ),
+        (["HEAD:m.safetensors", tmp_path / "out.onnx"], b"cannot write the format 'onnx': it needs a graph"),
     ):
         done = repo.run("coral", "export", *words, code=2)
         assert message in done.stderr
         assert not out.exists()
         assert list(tmp_path.glob(".out*")) == []
+    assert not list(tmp_path.glob("*.onnx"))
     out.write_bytes(b"mine")
     assert b"exists" in repo.run("coral", "export", "HEAD:m.safetensors", out, code=2).stderr
     assert out.read_bytes() == b"mine"

@@ -23,12 +23,13 @@ from coral_git.formats import zip_writer
 from coral_git.formats.base import FormatWriter, Layout, NotThisFormat, TensorData, TensorSegment
 from coral_git.formats.registry import READERS, read_layout
 from coral_git.formats.writers import (
+    GRAPH_FORMATS,
     MENDERS,
     WRITERS,
     NothingToMend,
+    format_for_path,
     mender_by_name,
     writer_by_name,
-    writer_for_path,
 )
 from coral_git.formats.zip_mender import ZipMender
 from coral_git.limits import DEFAULT_LIMITS, MIB
@@ -392,12 +393,20 @@ def test_names_and_suffixes() -> None:
         assert writer.name in readers
         assert writer_by_name(writer.name) is writer
         for suffix in writer.suffixes:
-            assert writer_for_path(f"some/model{suffix}") is writer
-            assert writer_for_path(f"MODEL{suffix.upper()}") is writer
-    for ask in (writer_by_name, writer_for_path):
-        with pytest.raises(UsageError, match=r"'x\\n.doc'") as caught:
-            ask("x\n.doc")
-        assert all(name in caught.value.hint for name in ("safetensors", "npz", "gguf"))
+            assert format_for_path(f"some/model{suffix}") == writer.name
+            assert format_for_path(f"MODEL{suffix.upper()}") == writer.name
+    assert format_for_path("x\n.doc") is None
+    with pytest.raises(UsageError, match=r"'x\\n.doc'") as caught:
+        writer_by_name("x\n.doc")
+    assert all(name in caught.value.hint for name in ("safetensors", "npz", "gguf"))
+
+
+def test_graphs_cannot_be_written() -> None:
+    for name, suffixes in GRAPH_FORMATS.items():
+        assert name in {reader.name for reader in READERS}
+        assert [format_for_path(f"model{suffix}") for suffix in suffixes] == [name]
+        with pytest.raises(UsageError, match=f"cannot write the format '{name}': it needs a graph"):
+            writer_by_name(name)
 
 
 # --- menders
