@@ -23,7 +23,9 @@ from coral_git.codecs.quantize import quantize
 from coral_git.codecs.strategies import Strategy
 from coral_git.codecs.sub import pad_base
 from coral_git.errors import CoralError, UsageError, from_os_error
+from coral_git.formats.base import Layout, Mender
 from coral_git.formats.registry import read_layout
+from coral_git.formats.writers import mender_by_name
 from coral_git.git.worktree import WorkTreeFile
 from coral_git.manifest.parts import Part
 from coral_git.manifest.parts import parts as list_parts
@@ -46,7 +48,6 @@ ORIGINAL = ".orig"
 LEAST_BYTES = 4096
 """Smaller tensors (norms, biases) stay as they are: they matter most and cost least."""
 
-_FORMATS = frozenset({"safetensors/1"})  # those that hold no checksum of their tensors
 _COPY_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
@@ -157,27 +158,35 @@ class _Quantizing:
         self._opener = BaseOpener(workspace.store, 0, partial(base_search, workspace))
 
     def run(self, keep_original: bool, dry_run: bool, progress: Progress | None) -> LossReport:
-        parts, report = self._plan()
+        layout, mender = self._understand()
+        parts, report = self._plan(layout)
         losses = {name: TensorLoss(name) for name in dict.fromkeys(part.tensor or "" for part in parts)}
         root, git_dir = self._workspace.paths.work_tree or ".", self._workspace.paths.git_dir
         with WorkTreeFile(root, self._path, git_dir=git_dir) as file:
             self._copy_to(file.fd)
             self._quantize_all(parts, file.fd, losses, dry_run, progress)
+            changed = {name for name, loss in losses.items() if loss.stored_bytes}
+            mender.mend(file.fd, layout, [tensor for tensor in layout.tensors if tensor.name in changed])
             self._source.check_unchanged()
             if not dry_run:
                 self._put_in_place(file, keep_original)
         report.tensors = list(losses.values())
         return report
 
-    def _plan(self) -> tuple[list[Part], LossReport]:
-        """The parts to quantize."""
-        limits = self._workspace.limits
-        layout = read_layout(self._source, limits)
-        if layout is None or layout.format not in _FORMATS:
+    def _understand(self) -> tuple[Layout, Mender]:
+        """The tensors of the file, and what puts its checksums right when they have changed."""
+        layout = read_layout(self._source, self._workspace.limits)
+        mender = None if layout is None else mender_by_name(layout.format)
+        if layout is None or mender is None:
             raise UsageError(
-                f"'{os.fsdecode(self._path)}' cannot be quantized: it is no safetensors file",
+                f"'{os.fsdecode(self._path)}' cannot be quantized: no tensors were found that can be changed",
                 hint="leave out --delta-type",
             )
+        return layout, mender
+
+    def _plan(self, layout: Layout) -> tuple[list[Part], LossReport]:
+        """The parts to quantize."""
+        limits = self._workspace.limits
         fit = {
             tensor.name
             for tensor in layout.tensors

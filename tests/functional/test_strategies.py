@@ -266,3 +266,38 @@ def test_a_file_that_changes_meanwhile_is_left_alone(repo, safetensors, assert_h
     workspace.close()
     assert repo.read("m.safetensors") == newer
     assert_healthy(repo)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "npz", "gguf"])
+def test_files_of_other_formats_are_quantized_and_stay_whole(
+    repo, safetensors, assert_healthy, tmp_path, suffix
+):
+    repo.commit(m__safetensors=safetensors({"w": BASE["w"]}))
+    path = f"m.{suffix}"
+    repo.coral("export", "HEAD", repo.path / path)
+    repo.coral("track", f"*.{suffix}")
+    exact = repo.read(path)
+    repo.git("rm", "-q", "--cached", "m.safetensors")
+    said = json.loads(repo.coral("add", "--delta-type", "int8_quantized", "--json", path))
+    assert said[0]["tensors"][0]["largest_error"] > 0
+    lossy = repo.read(path)
+    assert len(lossy) == len(exact)
+    assert lossy != exact
+    values = {"pt": _from_torch, "npz": _from_npz, "gguf": _from_gguf}[suffix](repo.path / path)
+    assert 0 < np.abs(values - BASE["w"]).max() <= said[0]["tensors"][0]["largest_error"]
+    repo.commit("lossy")
+    repo.git("clone", "-q", repo.path, tmp_path / "clone")
+    assert (tmp_path / "clone" / path).read_bytes() == lossy
+    assert_healthy(repo)
+
+
+def _from_torch(path):
+    return pytest.importorskip("torch").load(path, weights_only=True)["w"].numpy()
+
+
+def _from_npz(path):
+    return np.load(path)["w"]
+
+
+def _from_gguf(path):
+    return pytest.importorskip("gguf").GGUFReader(path).tensors[0].data
