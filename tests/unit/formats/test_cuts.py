@@ -83,5 +83,5 @@ list(chunk_file(BytesSource(bytes(100_000))))
 loaded = {{"numpy", "coral_git.formats._gear"}} & set(sys.modules)
 sys.exit(not (len(loaded) == 1 and loaded.pop().endswith("{expected}")))
 """
-    done = subprocess.run([sys.executable, "-c", code], env={"CORAL_KERNEL": name}, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", code], env={"CORAL_KERNEL": name}, check=False)
     assert done.returncode == 0
