@@ -1,0 +1,136 @@
+"""What a strategy is: versions of a tensor in, values of the merged tensor out.
+
+A strategy never sees a file, a dtype or a store. It gets the values of each version in float32 (float64 for
+float64 tensors), a block at a time, and gives values of the same kind, which are rounded once to the dtype of
+the tensor. It may go over all blocks first, to measure what it needs to know of the whole tensor (a norm, a
+threshold); memory is bounded by blocks, never by tensors. The same versions and parameters give the same bits
+on every run, whatever the blocks are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[Any]
+"""Values of a tensor, shape (values,), float32 or float64."""
+
+BLOCK_VALUES = 1 << 18
+"""How many values a block has; the last one of a tensor may have fewer."""
+
+
+class Parameters(NamedTuple):
+    """What a user may set; each strategy takes what it knows.
+
+    Attributes:
+        alpha: the share of ours in ``weighted`` and ``slerp``, 0 to 1.
+        weights: one per side, ours first; empty for equal ones, or those that ``alpha`` says.
+        scale: λ, by which a sum of differences is multiplied.
+        density: the share of values of a difference that is kept, above 0 to 1.
+        gamma: the share of the largest values of a difference that ``breadcrumbs`` drops as outliers.
+        normalize: whether sums are divided by the sum of the weights; None for what is usual.
+        seed: of the random masks of the ``dare`` strategies.
+    """
+
+    alpha: float = 0.5
+    weights: tuple[float, ...] = ()
+    scale: float = 1.0
+    density: float = 0.5
+    gamma: float = 0.01
+    normalize: bool | None = None
+    seed: int = 0
+
+
+class Block(NamedTuple):
+    """The same range of all versions of a tensor.
+
+    Attributes:
+        start: index of its first value in the tensor.
+        base: the values of the common ancestor; None where there is none.
+        sides: the values of the sides, ours first; at least two, of the same length as ``base``.
+    """
+
+    start: int
+    base: Values | None
+    sides: tuple[Values, ...]
+
+    def deltas(self) -> list[Values]:
+        """The difference of each side to the base.
+
+        Raises:
+            ValueError: there is no base.
+        """
+        if self.base is None:
+            raise ValueError("there is no base to take differences to")
+        return [side - self.base for side in self.sides]
+
+
+class Versions(Protocol):
+    """A tensor in all its versions."""
+
+    @property
+    def name(self) -> str:
+        """The name of the tensor."""
+
+    @property
+    def count(self) -> int:
+        """How many values it has."""
+
+    @property
+    def sides(self) -> int:
+        """How many sides there are."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What values are computed in: float32 or float64."""
+
+    @property
+    def has_base(self) -> bool:
+        """Whether there is a common ancestor with this tensor."""
+
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, in order; may be asked for again, and reads the versions anew."""
+
+
+Blend = Callable[[Block], Values]
+"""Gives the merged values of a block, of the dtype of the sides. Has no state: blocks come in any order."""
+
+
+class Strategy(Protocol):
+    """A way to merge a tensor that both sides changed."""
+
+    @property
+    def name(self) -> str:
+        """The name in configuration, attributes and trailers: lower-case words with hyphens."""
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether it works with differences to the common ancestor."""
+
+    @property
+    def most_sides(self) -> int | None:
+        """How many sides it can merge; None for any number."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the ``Parameters`` that it takes; the others change nothing."""
+
+    def prepare(self, versions: Versions, parameters: Parameters) -> Blend:
+        """Measure what is needed of the whole tensor, and give what merges its blocks.
+
+        Raises:
+            UsageError: a parameter is out of range; its message names it.
+        """
+
+
+def normal_weights(sides: int, parameters: Parameters) -> Sequence[float]:
+    """One weight per side that add up to 1: those given, those that ``alpha`` says of two, or equal ones."""
+    if parameters.weights:
+        total = sum(parameters.weights)
+        return [weight / total for weight in parameters.weights]
+    if sides == 2:
+        return [parameters.alpha, 1 - parameters.alpha]
+    return [1 / sides] * sides
