@@ -43,6 +43,12 @@ def widen(base: Buffer, base_element: Element) -> Buffer:
     return words.astype("<u4", copy=False).tobytes()
 
 
+def quiet(values: npt.NDArray[np.float32]) -> bytes:
+    """The bytes of the values with NaNs that stay NaNs when their lower bits are cut off."""
+    words = values.view("<u4")
+    return np.where(np.isnan(values), words & 0xFF800000 | 0x00400000, words).astype("<u4").tobytes()
+
+
 def to_float32(data: Buffer, element: Element) -> npt.NDArray[np.float32]:
     """The values of whole units as float32, shape (units,); NaN and infinities are 0.
 

@@ -158,18 +158,35 @@ class FormatWriter(Protocol):
         """
 
 
+class Checksum(NamedTuple):
+    """A CRC-32 that a file has of a range of its own bytes.
+
+    Attributes:
+        offset: the byte where the range begins.
+        length: its bytes.
+        places: the bytes of the file where the 32 bits are written, little endian.
+    """
+
+    offset: int
+    length: int
+    places: tuple[int, ...]
+
+
 class Mender(Protocol):
-    """Makes a file whole again after the bytes of some tensors were overwritten in place."""
+    """Says which checksums must be put right after the bytes of some tensors were overwritten in place."""
 
     @property
     def name(self) -> str:
         """The name of its reader."""
 
-    def mend(self, fd: int, layout: Layout, changed: Sequence[TensorSegment]) -> None:
-        """Put checksums right.
+    def checksums(self, source: ByteSource, layout: Layout) -> Sequence[Checksum]:
+        """The checksums of everything that a tensor lies in; the bytes of the tensors are not read.
 
         Args:
-            fd: the file, open for reading and writing.
+            source: the file.
             layout: what its reader said of it.
-            changed: the tensors with new bytes.
+
+        Raises:
+            NotThisFormat: the file is no plain file of the format.
+            IntegrityError: a tensor lies where no checksum can be put right.
         """

@@ -80,7 +80,7 @@ def _cast(data: Buffer, element: Element, wanted: Element) -> Buffer:
         single = np.frombuffer(floats.widen(data, element), "<f4")
     if wanted is Element.F64:
         return single.astype("<f8").tobytes()
-    return single.tobytes() if wanted is Element.F32 else floats.narrow(_quiet(single), wanted)
+    return single.tobytes() if wanted is Element.F32 else floats.narrow(floats.quiet(single), wanted)
 
 
 def _round_to_odd(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -96,11 +96,3 @@ def _round_to_odd(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         words = nearest.view("<u4") - (np.abs(nearest.astype(np.float64)) > np.abs(values))
         odd: npt.NDArray[np.float32] = (words | lost).astype("<u4").view("<f4")
     return odd
-
-
-def _quiet(values: npt.NDArray[np.float32]) -> bytes:
-    """The bytes of the values with NaNs that stay NaNs when their lower bits are cut off."""
-    import numpy as np
-
-    words = values.view("<u4")
-    return np.where(np.isnan(values), words & 0xFF800000 | 0x00400000, words).astype("<u4").tobytes()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from coral_git.errors import UsageError
-from coral_git.formats.base import FormatWriter, Layout, Mender, TensorSegment
+from coral_git.formats.base import Checksum, FormatWriter, Layout, Mender
 from coral_git.formats.gguf_writer import GgufWriter
 from coral_git.formats.hdf5_writer import Hdf5Writer
 from coral_git.formats.npy_writer import NpyWriter
@@ -14,6 +14,7 @@ from coral_git.formats.npz_writer import NpzWriter
 from coral_git.formats.safetensors_writer import SafetensorsWriter
 from coral_git.formats.torch_zip_writer import TorchZipWriter
 from coral_git.formats.zip_mender import ZipMender
+from coral_git.types import ByteSource
 
 
 class NothingToMend(NamedTuple):
@@ -25,8 +26,9 @@ class NothingToMend(NamedTuple):
 
     name: str
 
-    def mend(self, fd: int, layout: Layout, changed: Sequence[TensorSegment]) -> None:
-        """Do nothing."""
+    def checksums(self, source: ByteSource, layout: Layout) -> Sequence[Checksum]:
+        """None."""
+        return ()
 
 
 WRITERS: tuple[FormatWriter, ...] = (

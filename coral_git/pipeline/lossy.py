@@ -24,6 +24,7 @@ from coral_git.codecs.strategies import Strategy
 from coral_git.codecs.sub import pad_base
 from coral_git.errors import CoralError, UsageError, from_os_error
 from coral_git.formats.base import Layout, Mender
+from coral_git.formats.mending import covering, mend
 from coral_git.formats.registry import read_layout
 from coral_git.formats.writers import mender_by_name
 from coral_git.git.worktree import WorkTreeFile
@@ -166,7 +167,8 @@ class _Quantizing:
             self._copy_to(file.fd)
             self._quantize_all(parts, file.fd, losses, dry_run, progress)
             changed = {name for name, loss in losses.items() if loss.stored_bytes}
-            mender.mend(file.fd, layout, [tensor for tensor in layout.tensors if tensor.name in changed])
+            checksums = mender.checksums(self._source, layout)
+            mend(file.fd, covering(checksums, (one for one in layout.tensors if one.name in changed)))
             self._source.check_unchanged()
             if not dry_run:
                 self._put_in_place(file, keep_original)

@@ -5,11 +5,17 @@ Needs atheris (``pip install atheris``). The reader may refuse with NotThisForma
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 
 import atheris
 
 with atheris.instrument_imports():
+    import coral_git.formats
+
+    for module in pkgutil.iter_modules(coral_git.formats.__path__):  # some are loaded when they are used
+        importlib.import_module(f"coral_git.formats.{module.name}")
     from coral_git.formats.base import HEAD_BYTES, NotThisFormat
     from coral_git.formats.registry import READERS, check_layout
 from coral_git.limits import DEFAULT_LIMITS

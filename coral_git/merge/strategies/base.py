@@ -15,33 +15,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from coral_git.merge.parameters import Parameters as Parameters
+
 Values = npt.NDArray[Any]
 """Values of a tensor, shape (values,), float32 or float64."""
 
 BLOCK_VALUES = 1 << 18
 """How many values a block has; the last one of a tensor may have fewer."""
-
-
-class Parameters(NamedTuple):
-    """What a user may set; each strategy takes what it knows.
-
-    Attributes:
-        alpha: the share of ours in ``weighted`` and ``slerp``, 0 to 1.
-        weights: one per side, ours first; empty for equal ones, or those that ``alpha`` says.
-        scale: λ, by which a sum of differences is multiplied.
-        density: the share of values of a difference that is kept, above 0 to 1.
-        gamma: the share of the largest values of a difference that ``breadcrumbs`` drops as outliers.
-        normalize: whether sums are divided by the sum of the weights; None for what is usual.
-        seed: of the random masks of the ``dare`` strategies.
-    """
-
-    alpha: float = 0.5
-    weights: tuple[float, ...] = ()
-    scale: float = 1.0
-    density: float = 0.5
-    gamma: float = 0.01
-    normalize: bool | None = None
-    seed: int = 0
 
 
 class Block(NamedTuple):

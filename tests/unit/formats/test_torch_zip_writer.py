@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from coral_git.errors import UsageError  # noqa: E402
 from coral_git.formats import zip_writer  # noqa: E402
 from coral_git.formats.base import Layout, TensorData  # noqa: E402
+from coral_git.formats.mending import covering, mend  # noqa: E402
 from coral_git.formats.torch_zip_writer import TorchZipWriter  # noqa: E402
 from coral_git.formats.writers import mender_by_name  # noqa: E402
 from coral_git.formats.zip_index import read_zip  # noqa: E402
@@ -146,7 +147,7 @@ def overwritten(data: bytes, path, names: set[str]) -> tuple[bytes, Layout]:
             os.pwrite(file.fileno(), b"\x41" * tensor.length, tensor.offset)
         mender = mender_by_name(layout.format)
         assert mender is not None
-        mender.mend(file.fileno(), layout, changed)
+        mend(file.fileno(), covering(mender.checksums(BytesSource(data), layout), changed))
     return path.read_bytes(), layout
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from coral_git.errors import IntegrityError, UsageError
 from coral_git.formats import zip_writer
 from coral_git.formats.base import FormatWriter, Layout, NotThisFormat, TensorData, TensorSegment
+from coral_git.formats.mending import covering, mend
 from coral_git.formats.registry import READERS, read_layout
 from coral_git.formats.writers import (
     GRAPH_FORMATS,
@@ -420,7 +421,7 @@ def test_menders() -> None:
     assert isinstance(mender_by_name("hdf5/1"), NothingToMend)
     assert mender_by_name("chunks/1") is None
     assert {mender.name for mender in MENDERS} <= {reader.name for reader in READERS}
-    mender_by_name("npy").mend(-1, Layout("npy/1", ()), ())
+    assert not mender_by_name("npy").checksums(BytesSource(b""), Layout("npy/1", ()))
 
 
 def streamed(arrays: Arrays) -> bytes:
@@ -466,8 +467,10 @@ def test_an_archive_is_mended(tmp_path: Path, make) -> None:
         file.write(ARRAYS["b"][::-1].tobytes())
     with pytest.raises(zipfile.BadZipFile, match="Bad CRC-32"), np.load(path) as archive:
         archive["b"]
+    checksums = mender_by_name("npz").checksums(BytesSource(path.read_bytes()), layout)
+    assert len(checksums) == 3
     with path.open("r+b") as file:
-        mender_by_name("npz").mend(file.fileno(), layout, changed)
+        mend(file.fileno(), covering(checksums, changed))
     with np.load(path) as archive:
         assert np.array_equal(archive["b"], ARRAYS["b"][::-1])
         assert np.array_equal(archive["a"], ARRAYS["a"])
@@ -481,12 +484,16 @@ def test_what_cannot_be_mended(tmp_path: Path) -> None:
     path.write_bytes(savez(ARRAYS))
     layout = read_layout(BytesSource(path.read_bytes()), DEFAULT_LIMITS)
     mender = ZipMender("npz")
+    source = BytesSource(path.read_bytes())
     for place in (0, path.stat().st_size - 8, layout.tensors[0].offset + 20):
-        with path.open("r+b") as file, pytest.raises(IntegrityError, match="no stored member"):
-            mender.mend(file.fileno(), layout, [TensorSegment("x", DTYPES["U8"], (8,), place, 8)])
-    path.write_bytes(b"")
-    with path.open("r+b") as file, pytest.raises(NotThisFormat):
-        mender.mend(file.fileno(), layout, layout.tensors)
+        odd = layout._replace(tensors=(TensorSegment("x", DTYPES["U8"], (8,), place, 8),))
+        with pytest.raises(IntegrityError, match="no stored member"):
+            mender.checksums(source, odd)
+    with pytest.raises(NotThisFormat):
+        mender.checksums(BytesSource(b""), layout)
+    path.write_bytes(b"cut short")
+    with path.open("r+b") as file, pytest.raises(IntegrityError, match="ends before"):
+        mend(file.fileno(), mender.checksums(source, layout))
 
 
 def test_values_keep_every_bit() -> None:
