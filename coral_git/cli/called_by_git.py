@@ -59,6 +59,6 @@ def _one_shot(command: str, arguments: list[str]) -> int:
 
 
 def _merge_driver(arguments: list[str]) -> int:
-    from coral_git.pipeline.merge_driver import merge_files
+    from coral_git.merge.driver import merge_files
 
     return merge_files(arguments)

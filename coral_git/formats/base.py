@@ -190,3 +190,38 @@ class Mender(Protocol):
             NotThisFormat: the file is no plain file of the format.
             IntegrityError: a tensor lies where no checksum can be put right.
         """
+
+
+class CannotAssemble(Exception):
+    """The versions of a file have no common form; the message says why, for the user."""
+
+
+class Assembler(Protocol):
+    """Makes a valid file of tensors and of what several versions of the file have beside them."""
+
+    @property
+    def name(self) -> str:
+        """The name of its reader."""
+
+    def assemble(
+        self,
+        out: BinaryIO,
+        base: ByteSource | None,
+        sides: Sequence[ByteSource],
+        tensors: Sequence[TensorData],
+        prefers: int | None,
+    ) -> None:
+        """Write a file. What is no tensor is merged three ways, entry by entry.
+
+        Args:
+            out: an empty file, open for writing and seekable.
+            base: the common ancestor; None where there is none. Its tensors read as zeros.
+            sides: the sides, ours first; their tensors read as zeros.
+            tensors: what goes into the file, names unique, in the order that is wanted.
+            prefers: the number of the side that wins where several changed the same entry; None for none.
+
+        Raises:
+            CannotAssemble: sides changed the same entry and none wins, or a version has what only a whole
+                file can have.
+            NotThisFormat: a version is no file of this format.
+        """

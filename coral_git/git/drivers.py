@@ -21,6 +21,12 @@ from coral_git.git.command import Git
 PROGRAM = "git-coral"
 """The name of the program."""
 
+MERGE_STRATEGIES = (
+    *("ours", "theirs", "base", "fail", "average", "weighted", "task-arithmetic", "ties"),
+    *("dare-ties", "dare-linear", "slerp", "breadcrumbs", "model-stock"),
+)
+"""The strategies that have a merge driver of their own."""
+
 SCOPES = ("system", "global", "local", "worktree")
 """Where the drivers can be configured, weakest first."""
 
@@ -30,6 +36,7 @@ _MESSAGE = (
 )
 _MERGE_ERROR = 129  # above 128 git takes it for an error, not for a conflict
 _COMMANDS = ("filter.coral.process", "filter.coral.clean", "filter.coral.smudge", "merge.coral.driver")
+_MERGED = "%O %A %B %L %P"
 _OURS = re.compile(
     r"(?:^|\bexec )(\S*git[- ]coral|'.*git-coral') (?:filter-process|clean|smudge|merge-driver)\b", re.DOTALL
 )
@@ -78,9 +85,22 @@ def settings(program: str) -> dict[str, str]:
         smudge: command(program, "smudge -- %f"),
         "filter.coral.required": "true",
         "merge.coral.name": "coral-git merge of weights",
-        merge: command(program, "merge-driver %O %A %B %L %P", status=_MERGE_ERROR),
+        merge: command(program, f"merge-driver {_MERGED}", status=_MERGE_ERROR),
         "merge.coral.recursive": "binary",
         "diff.coral.xfuncname": "^(tensor .*)$",
+        **{key: value for name in MERGE_STRATEGIES for key, value in _named(program, name).items()},
+    }
+
+
+def _named(program: str, strategy: str) -> dict[str, str]:
+    """The merge driver of a strategy, for ``merge=coral-<strategy>`` in attributes."""
+    section = f"merge.coral-{strategy}"
+    return {
+        f"{section}.name": f"coral-git merge of weights: {strategy}",
+        f"{section}.driver": command(
+            program, f"merge-driver --strategy={strategy} {_MERGED}", status=_MERGE_ERROR
+        ),
+        f"{section}.recursive": "binary",
     }
 
 

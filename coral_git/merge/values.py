@@ -49,10 +49,9 @@ _FLOAT8 = {
 }
 """After "FP8 Formats for Deep Learning" (arXiv 2209.05433), and its variants without negative zero."""
 
-
-def is_float(dtype: DType) -> bool:
-    """Whether a dtype has values that can be merged by arithmetic."""
-    return dtype.name in _PLAIN or dtype.name in _HALVES or dtype.name in _FLOAT8
+_OVERFLOW = {"F16": 65520.0, "F16_BE": 65520.0, "BF16": 3.3961775e38, "F8_E4M3": 464.0, "F8_E5M2": 61440.0}
+_OVERFLOW |= {"F8_E4M3FNUZ": 248.0, "F8_E5M2FNUZ": 61440.0}
+"""From where values are rounded to an infinity, or to what stands for one."""
 
 
 def computed_in(dtype: DType) -> np.dtype[Any]:
@@ -65,6 +64,12 @@ def value_width(dtype: DType) -> int:
     """Bytes of a value; a complex number is two values."""
     plain = _PLAIN.get(dtype.name)
     return plain.itemsize if plain is not None else dtype.bits // 8
+
+
+def is_within(values: Values, dtype: DType) -> bool:
+    """Whether all values are certainly finite after they are rounded to a dtype; at least one value."""
+    limit = _OVERFLOW.get(dtype.name, np.inf)
+    return bool(np.max(values) < limit and np.min(values) > -limit)
 
 
 def decode(data: Buffer, dtype: DType) -> Values:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -19,6 +19,7 @@ from coral_git.limits import Limits
 from coral_git.manifest.escape import escape_name
 from coral_git.manifest.model import Manifest, Placement, expand, placements
 from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.part_source import ReadRange
 from coral_git.store.objects import ObjectReader
 from coral_git.store.store import Store
 from coral_git.types import Buffer, ObjectId
@@ -53,14 +54,22 @@ def write_file(manifest: Manifest, store: Store, fd: int, workers: Workers, path
             check.add(*written)
 
 
-def stream_file(manifest: Manifest, store: Store, workers: Workers) -> Iterator[Buffer]:
+def stream_file(
+    manifest: Manifest, store: Store, workers: Workers, held: Mapping[ObjectId, ReadRange] | None = None
+) -> Iterator[Buffer]:
     """The bytes of an expanded manifest in file order.
+
+    Args:
+        manifest: the file.
+        store: has its objects.
+        workers: threads that decode ahead.
+        held: reads objects that are at hand elsewhere; their bytes are compared with their ids all the same.
 
     Raises:
         IntegrityError: as in ``write_file``, after some of the bytes have been handed out.
         ObjectMissingError: an object is not in the store.
     """
-    read = _SpanReader(manifest, store)
+    read = _SpanReader(manifest, store, held)
     check = _Check(manifest, store.limits)
     spans = []
     for placement in placements(manifest, store.limits):
@@ -168,12 +177,18 @@ class _Check:
 class _SpanReader(threading.local):
     """Reads spans; each thread keeps the readers of the objects it used last."""
 
-    def __init__(self, manifest: Manifest, store: Store) -> None:
+    def __init__(
+        self, manifest: Manifest, store: Store, held: Mapping[ObjectId, ReadRange] | None = None
+    ) -> None:
         self._manifest = manifest
         self._store = store
+        self._held = held or {}
         self._readers: dict[ObjectId, ObjectReader] = {}
 
     def __call__(self, span: _Span) -> Buffer:
+        held = self._held.get(span.placement.object_id)
+        if held is not None:
+            return held(span.start, span.length)
         with _naming(self._manifest, span.placement.object_id, self._store.limits):
             return self._reader(span.placement).read(span.start, span.length)
 

@@ -1,0 +1,178 @@
+"""Tensors that a strategy computes: versions out of the store, block by block, and the result into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from coral_git import fsops
+from coral_git.errors import UsageError
+from coral_git.formats.base import TensorSegment
+from coral_git.manifest.entries import Manifest, TensorEntry
+from coral_git.manifest.parts import part_lengths
+from coral_git.merge.choices import Choice
+from coral_git.merge.parameters import Parameters
+from coral_git.merge.strategies import registry
+from coral_git.merge.strategies.base import BLOCK_VALUES, Blend, Block, Values
+from coral_git.merge.three_way import Change
+from coral_git.merge.values import computed_in, decode, encode, is_within, value_width
+from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.tensors import StoredBytes
+from coral_git.store.store import Store
+from coral_git.types import Buffer, DType
+
+
+class Work(NamedTuple):
+    """A tensor that is to be computed.
+
+    Attributes:
+        change: its versions; the sides that did not change it take no part.
+        choice: how.
+        place: where in the new file it belongs.
+    """
+
+    change: Change
+    choice: Choice
+    place: TensorSegment
+
+
+class StoredVersions:
+    """A tensor in all versions that take part in a merge, read from the store. For one thread.
+
+    Args:
+        change: the tensor; every changed side has it, with the same dtype and shape.
+        manifests: the common ancestor's, or None, and those of the sides, for messages.
+        store: has the objects.
+    """
+
+    def __init__(self, change: Change, manifests: Sequence[Manifest | None], store: Store) -> None:
+        numbers = change.changed
+        entries = [change.sides[number] for number in numbers]
+        self._entry = next(entry for entry in entries if entry is not None)
+        own = [manifests[number + 1] for number in numbers]
+        self._sides = [
+            StoredBytes(*_present(entry, one), store) for entry, one in zip(entries, own, strict=True)
+        ]
+        usable = change.base is not None and _kind(change.base) == _kind(self._entry)
+        self._base = StoredBytes(*_present(change.base, manifests[0]), store) if usable else None
+        self.name = change.name
+        self.sides = len(entries)
+        self.has_base = usable
+
+    @property
+    def count(self) -> int:
+        """How many values it has."""
+        return self._entry.nbytes // value_width(self._entry.dtype)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What values are computed in."""
+        return computed_in(self._entry.dtype)
+
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, in order."""
+        return self.blocks_of(0, self.count)
+
+    def blocks_of(self, start: int, count: int) -> Iterator[Block]:
+        """The blocks of a range of values that begins at the border of a block."""
+        for first in range(start, start + count, BLOCK_VALUES):
+            length = min(BLOCK_VALUES, start + count - first)
+            base = None if self._base is None else self._read(self._base, first, length)
+            yield Block(first, base, tuple(self._read(side, first, length) for side in self._sides))
+
+    def _read(self, source: StoredBytes, first: int, length: int) -> Values:
+        dtype = self._entry.dtype
+        width = value_width(dtype)
+        return decode(source(first * width, length * width), dtype)
+
+
+class Blender:
+    """Computes tensors into an open file, several at once.
+
+    Args:
+        manifests: the common ancestor's, or None, and those of the sides, expanded.
+        store: has the objects.
+        fd: the file, open for writing.
+    """
+
+    def __init__(self, manifests: Sequence[Manifest | None], store: Store, fd: int) -> None:
+        self._manifests = manifests
+        self._store = store
+        self._fd = fd
+
+    def run(self, works: Sequence[Work], workers: Workers) -> Iterator[tuple[Work, int, int]]:
+        """Compute tensors.
+
+        Returns:
+            For each part as it is done: the tensor, the bytes of the part, and how many of its values are not
+            finite although all versions of them were.
+
+        Raises:
+            UsageError: a parameter of a strategy is out of range.
+            IntegrityError: a version is damaged; the message names the tensor.
+            ObjectMissingError: an object is not in the store.
+        """
+        prepared = workers.map(self._prepare, works)
+        parts = (part for one in prepared for part in self._parts(*one))
+        return workers.map(self._part, parts)
+
+    def _versions(self, work: Work) -> StoredVersions:
+        return StoredVersions(work.change, self._manifests, self._store)
+
+    def _prepare(self, work: Work) -> tuple[Work, Blend]:
+        strategy = registry.strategy_by_name(work.choice.strategy)
+        return work, strategy.prepare(self._versions(work), _taking_part(work))
+
+    def _parts(self, work: Work, blend: Blend) -> Iterator[tuple[Work, Blend, int, int]]:
+        """The tensor in pieces that one thread computes: its parts, so that ids are checked."""
+        start = 0
+        for length in part_lengths(work.place.dtype, work.place.length, self._store.limits):
+            yield work, blend, start, length
+            start += length
+
+    def _part(self, task: tuple[Work, Blend, int, int]) -> tuple[Work, int, int]:
+        work, blend, start, length = task
+        width = value_width(work.place.dtype)
+        position, bad = work.place.offset + start, 0
+        for block in self._versions(work).blocks_of(start // width, length // width):
+            with np.errstate(all="ignore"):
+                values = blend(block)
+                data = encode(values, work.place.dtype)
+                bad += _appeared(values, data, block, work.place.dtype)
+            fsops.write_at(self._fd, data, position)
+            position += len(data)
+        return work, length, bad
+
+
+def _taking_part(work: Work) -> Parameters:
+    """The parameters, with the weights of the sides that take part."""
+    parameters = work.choice.parameters
+    if len(work.change.sides) == 2:
+        return parameters
+    weights = parameters.weights or (1.0,) * len(work.change.sides)
+    if len(weights) != len(work.change.sides):
+        raise UsageError(f"{len(weights)} weights for {len(work.change.sides)} sides")
+    return parameters._replace(weights=tuple(weights[number] for number in work.change.changed))
+
+
+def _appeared(values: Values, data: Buffer, block: Block, dtype: DType) -> int:
+    """How many values are not finite that were in all versions."""
+    if not len(values) or is_within(values, dtype):
+        return 0
+    versions = (*block.sides, *(() if block.base is None else (block.base,)))
+    bad = ~np.isfinite(decode(data, dtype))
+    for version in versions:
+        bad &= np.isfinite(version)
+    return int(np.count_nonzero(bad))
+
+
+def _present(entry: TensorEntry | None, manifest: Manifest | None) -> tuple[TensorEntry, Manifest]:
+    assert entry is not None
+    assert manifest is not None
+    return entry, manifest
+
+
+def _kind(entry: TensorEntry) -> tuple[DType, tuple[int, ...]]:
+    return entry.dtype, entry.shape

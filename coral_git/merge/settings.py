@@ -1,0 +1,123 @@
+"""Where it is configured what becomes of tensors that both sides changed.
+
+The strongest first: the environment, git's configuration (what ``git -c`` says as well), the attributes of
+the path, the tracked file ``.coralconfig``, the default. Rules of the stronger come after those of the
+weaker, and the last one that matches a tensor counts.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from coral_git.errors import UsageError
+from coral_git.git.attributes import check_attr
+from coral_git.git.config import GitConfig, read_config
+from coral_git.merge.choices import FAIL, TAKING, Choices, parse_choice, parse_parameters, parse_rule
+from coral_git.merge.parameters import Parameters
+from coral_git.pipeline.workspace import Workspace
+
+ENVIRONMENT = "CORAL_MERGE_STRATEGY"
+"""A strategy, with parameters if need be, that is stronger than everything else."""
+
+TRACKED_FILE = ".coralconfig"
+"""What a repository proposes, in the syntax of git's configuration; only ``coral.merge.*`` is read here."""
+
+ATTRIBUTE = "merge"
+_DRIVER = "coral-"
+_SECTION = "coral.merge."
+_EMPTY = GitConfig(b"")
+
+
+class _Source(NamedTuple):
+    """A configuration and its name for messages."""
+
+    config: GitConfig
+    name: str
+
+    def value(self, key: str) -> str | None:
+        return self.config.get(_SECTION + key)
+
+    def shown(self, key: str) -> str:
+        return f"{_SECTION}{key}" + (f" of {self.name}" if self.name else "")
+
+
+def read_choices(workspace: Workspace, path: bytes, driver: str = "") -> Choices:
+    """The choices in force for a file.
+
+    Args:
+        workspace: the repository.
+        path: the file, relative to the root.
+        driver: the strategy of the merge driver that git started; empty for ``merge=coral`` and where git
+            did not start one, so that the attributes of the path are asked.
+
+    Raises:
+        UsageError: a value cannot be understood; the message names the key.
+    """
+    sources = (_Source(workspace.config, ""), _Source(_tracked(workspace), TRACKED_FILE))
+    values = {
+        key: value
+        for source in reversed(sources)
+        for key in Parameters._fields
+        if (value := source.value(key)) is not None
+    }
+    defaults = parse_parameters(values, "coral.merge", Parameters())
+    text, name = _strategy(sources, driver or _attribute(workspace, path))
+    rules = [
+        parse_rule(rule, source.shown("rule"), defaults)
+        for source in reversed(sources)
+        for rule in source.config.get_all(f"{_SECTION}rule")
+    ]
+    return Choices(
+        parse_choice(text, name, defaults),
+        tuple(rules),
+        _taking(sources, "integers", Choices().integers),
+        _taking(sources, "rest", Choices().rest),
+        any(source.config.get_bool(f"{_SECTION}allowNonFinite") for source in sources[:1]),
+    )
+
+
+def _strategy(sources: tuple[_Source, _Source], attribute: str) -> tuple[str, str]:
+    """The strategy in force, and who says so."""
+    own, tracked = sources
+    said = (
+        (os.environ.get(ENVIRONMENT), ENVIRONMENT),
+        (own.value("strategy"), own.shown("strategy")),
+        (attribute, f"the attribute '{ATTRIBUTE}'"),
+        (tracked.value("strategy"), tracked.shown("strategy")),
+    )
+    return next(((text, name) for text, name in said if text), (FAIL, ""))
+
+
+def _attribute(workspace: Workspace, path: bytes) -> str:
+    """The strategy that a named driver of the path stands for."""
+    value = check_attr(workspace.git, [path], ATTRIBUTE).get(path, b"")
+    return os.fsdecode(value).removeprefix(_DRIVER) if value.startswith(_DRIVER.encode()) else ""
+
+
+def _taking(sources: tuple[_Source, _Source], key: str, default: str) -> str:
+    for source in sources:
+        value = source.value(key)
+        if value is not None and value not in TAKING:
+            raise UsageError(
+                f"bad value {value!a} for '{source.shown(key)}'", hint=f"it is one of: {', '.join(TAKING)}"
+            )
+        if value is not None:
+            return value
+    return default
+
+
+def _tracked(workspace: Workspace) -> GitConfig:
+    """What the repository proposes: the file in the work tree, or that of HEAD where there is none."""
+    root = workspace.paths.work_tree
+    if root is not None:
+        place = os.path.join(root, TRACKED_FILE)
+        try:
+            if stat.S_ISREG(os.lstat(place).st_mode):
+                return read_config(workspace.git, file=place)
+        except OSError:
+            pass
+    if workspace.objects.info(b"HEAD:" + TRACKED_FILE.encode()) is None:
+        return _EMPTY
+    return read_config(workspace.git, blob=f"HEAD:{TRACKED_FILE}")

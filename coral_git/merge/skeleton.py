@@ -1,0 +1,83 @@
+"""Whose structure a merged file has: the header, the order of the tensors, every byte that is no tensor.
+
+It merges three ways as a whole. Where only one side changed it, it is that side's. Checksums over tensors
+are no change: they are computed anew.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from coral_git.formats.base import Checksum
+from coral_git.formats.writers import mender_by_name
+from coral_git.manifest.entries import Manifest, TensorEntry
+from coral_git.pipeline.stored_file import RestSource, layout_of
+from coral_git.store.store import Store
+
+_READ_BYTES = 1 << 20
+_CHECKSUM_BYTES = 4
+
+Signature = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""Names, dtypes and shapes of the tensors of a file, in its order."""
+
+
+def choose_skeleton(base: Manifest | None, sides: Sequence[Manifest], store: Store) -> int | None:
+    """The number of the side whose structure the result has, or None where sides changed it differently.
+
+    Args:
+        base: the common ancestor, expanded; None where there is none.
+        sides: the sides, expanded, ours first.
+        store: has the bytes between their tensors.
+    """
+    changed = [number for number, side in enumerate(sides) if base is None or not alike(base, side, store)]
+    if not changed:
+        return 0
+    first = changed[0]
+    others_agree = all(alike(sides[first], sides[number], store) for number in changed[1:])
+    return first if others_agree else None
+
+
+def alike(one: Manifest, other: Manifest, store: Store) -> bool:
+    """Whether two files differ in nothing but the bytes of their tensors, and checksums over them."""
+    if (one.format, one.gaps) != (other.format, other.gaps) or signature(one) != signature(other):
+        return False
+    return one.rest == other.rest or _bare(one, store) == _bare(other, store)
+
+
+def signature(manifest: Manifest) -> Signature:
+    """Names, dtypes and shapes of the tensors, in file order."""
+    return tuple(map(_kind, manifest.tensors))
+
+
+def fits(manifest: Manifest, tensors: Sequence[TensorEntry]) -> bool:
+    """Whether a file has a place for exactly these tensors."""
+    return sorted(signature(manifest)) == sorted(map(_kind, tensors))
+
+
+def checksums_of(manifest: Manifest, store: Store) -> Sequence[Checksum]:
+    """The checksums over tensors in a file."""
+    mender = mender_by_name(manifest.format)
+    return () if mender is None else mender.checksums(RestSource(manifest, store), layout_of(manifest))
+
+
+def _kind(tensor: TensorEntry) -> tuple[str, str, tuple[int, ...]]:
+    return tensor.name, tensor.dtype.name, tensor.shape
+
+
+def _bare(manifest: Manifest, store: Store) -> bytes:
+    """A digest of the bytes between the tensors, checksums left out."""
+    from blake3 import blake3
+
+    source = RestSource(manifest, store)
+    places = sorted(place for checksum in checksums_of(manifest, store) for place in checksum.places)
+    hasher = blake3()
+    for offset, length in source.ranges:
+        for start in range(offset, offset + length, _READ_BYTES):
+            piece = bytearray(source.read_at(start, min(_READ_BYTES, offset + length - start)))
+            first = bisect_left(places, start - _CHECKSUM_BYTES + 1)
+            for place in places[first : bisect_left(places, start + len(piece))]:
+                low, high = max(place, start), min(place + _CHECKSUM_BYTES, start + len(piece))
+                piece[low - start : high - start] = bytes(high - low)
+            hasher.update(piece)
+    return hasher.digest()
