@@ -96,8 +96,10 @@ def _single(address: int | None) -> Iterator[tuple[int, int]]:
 
 
 def _implicit(file: Hdf5File, address: int | None, grid: Grid) -> Iterator[tuple[int, int]]:
-    """All chunks, one after the other."""
+    """All chunks, one after the other; no index bounds them, so the file must hold them."""
     count = prod(grid.counts)
+    if address is not None and address + count * grid.length > file.size:
+        raise NotThisFormat("the chunks of a dataset exceed the file")
     file.count(count)
     if address is not None:
         for number in range(count):
