@@ -191,6 +191,14 @@ class Mender(Protocol):
             IntegrityError: a tensor lies where no checksum can be put right.
         """
 
+    def volatile(self, source: ByteSource, layout: Layout) -> Sequence[tuple[int, int]]:
+        """(offset, length) of bytes outside tensors that only say that tensors have changed.
+
+        Raises:
+            NotThisFormat: the file is no plain file of the format.
+            IntegrityError: a tensor lies where no checksum can be put right.
+        """
+
 
 class CannotAssemble(Exception):
     """The versions of a file have no common form; the message says why, for the user."""

@@ -30,6 +30,10 @@ class NothingToMend(NamedTuple):
         """None."""
         return ()
 
+    def volatile(self, source: ByteSource, layout: Layout) -> Sequence[tuple[int, int]]:
+        """None."""
+        return ()
+
 
 WRITERS: tuple[FormatWriter, ...] = (
     SafetensorsWriter(),
@@ -55,7 +59,7 @@ MENDERS: tuple[Mender, ...] = (
     NothingToMend("mlpackage"),
     ZipMender("npz"),
     ZipMender("keras"),
-    ZipMender("torch-zip"),
+    ZipMender("torch-zip", "/.data/serialization_id"),
 )
 """One for each format whose files can be overwritten in place."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from blake3 import blake3
+
 from coral_git.formats.base import Checksum
 from coral_git.formats.writers import mender_by_name
 from coral_git.manifest.entries import Manifest, TensorEntry
@@ -16,7 +18,6 @@ from coral_git.pipeline.stored_file import RestSource, layout_of
 from coral_git.store.store import Store
 
 _READ_BYTES = 1 << 20
-_CHECKSUM_BYTES = 4
 
 Signature = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Names, dtypes and shapes of the tensors of a file, in its order."""
@@ -66,18 +67,21 @@ def _kind(tensor: TensorEntry) -> tuple[str, str, tuple[int, ...]]:
 
 
 def _bare(manifest: Manifest, store: Store) -> bytes:
-    """A digest of the bytes between the tensors, checksums left out."""
-    from blake3 import blake3
-
+    """A digest of the bytes between the tensors, without those that change whenever tensors do."""
     source = RestSource(manifest, store)
-    places = sorted(place for checksum in checksums_of(manifest, store) for place in checksum.places)
+    mender = mender_by_name(manifest.format)
+    volatile = sorted(mender.volatile(source, layout_of(manifest)) if mender else ())
     hasher = blake3()
     for offset, length in source.ranges:
-        for start in range(offset, offset + length, _READ_BYTES):
-            piece = bytearray(source.read_at(start, min(_READ_BYTES, offset + length - start)))
-            first = bisect_left(places, start - _CHECKSUM_BYTES + 1)
-            for place in places[first : bisect_left(places, start + len(piece))]:
-                low, high = max(place, start), min(place + _CHECKSUM_BYTES, start + len(piece))
-                piece[low - start : high - start] = bytes(high - low)
-            hasher.update(piece)
+        end = offset + length
+        first = bisect_left(volatile, (offset, 0))
+        for place, blank in volatile[first : bisect_left(volatile, (end, 0))]:
+            _update(hasher, source, offset, place)
+            offset = max(offset, place + blank)
+        _update(hasher, source, offset, end)
     return hasher.digest()
+
+
+def _update(hasher: blake3, source: RestSource, start: int, end: int) -> None:
+    for position in range(start, end, _READ_BYTES):
+        hasher.update(source.read_at(position, min(_READ_BYTES, end - position)))
