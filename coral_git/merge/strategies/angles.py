@@ -16,12 +16,12 @@ from coral_git.merge.strategies.base import Block, Values, Versions
 _RUN = 1 << 12
 
 Vectors = Callable[[Block], Iterable[Values]]
-"""Picks the vectors out of the versions of a tensor."""
+"""Picks the vectors out of a block of all versions."""
 
 
 @np.errstate(all="ignore")
 def inner_products(versions: Versions, vectors: Vectors) -> list[list[float]]:
-    """The inner products of all pairs of vectors, also of each with itself; NaN and infinity count as nothing.
+    """The inner products of all pairs of vectors, also of each with itself; NaN and infinity do not count.
 
     Args:
         versions: the tensor.
@@ -43,7 +43,7 @@ def inner_products(versions: Versions, vectors: Vectors) -> list[list[float]]:
 
 
 def cosine(products: list[list[float]], first: int, second: int, least: float = 0.0) -> float:
-    """The cosine of the angle between two vectors, -1 to 1; 0 where one of them has no direction.
+    """The cosine of the angle between two vectors, -1 to 1; 0 where that cannot be told.
 
     Args:
         products: the inner products of the vectors.
@@ -54,7 +54,8 @@ def cosine(products: list[list[float]], first: int, second: int, least: float = 
     lengths = [math.sqrt(products[one][one]) for one in (first, second)]
     if min(lengths) <= least:
         return 0.0
-    return min(max(products[first][second] / lengths[0] / lengths[1], -1.0), 1.0)
+    value = products[first][second] / lengths[0] / lengths[1]
+    return min(max(value, -1.0), 1.0) if math.isfinite(value) else 0.0
 
 
 def _add_runs(total: float, terms: Values) -> float:

@@ -1,4 +1,4 @@
-"""The strategy "dare-linear": changes are dropped at random, the others scaled up and added (arXiv 2311.03099)."""
+"""The strategy "dare-linear": changes dropped at random, the others scaled up and added (arXiv 2311.03099)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coral_git.merge.strategies.sums import blend_deltas
 
 
 class DareLinear(NamedTuple):
-    """DARE with task arithmetic: base + λ · Σ wᵢ · mᵢ · (sideᵢ - base) / density."""
+    """DARE with task arithmetic: base + λ * Σ wᵢ * mᵢ * (sideᵢ - base) / density."""
 
     name: str = "dare-linear"
     needs_base: bool = True

@@ -1,4 +1,4 @@
-"""The strategy "dare-ties": changes are dropped at random, the others scaled up, and the majority decides the sign.
+"""The strategy "dare-ties": changes dropped at random, the others scaled up; the majority decides the sign.
 
 arXiv 2311.03099 with the election of arXiv 2306.01708.
 """

@@ -21,15 +21,15 @@ _DIGITS = 1 << _DIGIT
 
 
 class Cut(NamedTuple):
-    """The place of a rank in the order of falling magnitudes.
+    """Where a rank is in the order of falling magnitudes.
 
     Attributes:
-        bits: the magnitude at that place.
-        index: where in the tensor it is. Equal magnitudes at lower indexes precede it.
+        bits: the magnitude that has the rank.
+        place: its index in the tensor. Equal magnitudes at lower indexes precede it.
     """
 
     bits: int
-    index: int
+    place: int
 
 
 def find_cuts(versions: Versions, ranks: Sequence[int]) -> list[list[Cut]]:
@@ -60,7 +60,7 @@ def precede(delta: Values, start: int, cut: Cut) -> Values:
         cut: the cut.
     """
     bits = _magnitudes(delta)
-    split = min(max(cut.index - start, 0), len(bits))
+    split = min(max(cut.place - start, 0), len(bits))
     before = np.empty(len(bits), np.bool_)
     np.greater_equal(bits[:split], cut.bits, out=before[:split])
     np.greater(bits[split:], cut.bits, out=before[split:])

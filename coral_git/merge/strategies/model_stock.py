@@ -7,14 +7,14 @@ from itertools import combinations
 from typing import NamedTuple
 
 from coral_git.merge.strategies.angles import cosine, inner_products
-from coral_git.merge.strategies.base import Block, Blend, Parameters, Versions
+from coral_git.merge.strategies.base import Blend, Block, Parameters, Versions
 from coral_git.merge.strategies.sums import Recipe, blend_deltas
 
 _SINGULAR = 1e-6  # as in mergekit
 
 
 class ModelStock(NamedTuple):
-    """t · mean of the sides + (1 - t) · base, with t from the mean cosine between the differences to the base."""
+    """t * mean of the sides + (1 - t) * base, with t from the mean cosine between the differences to the base."""
 
     name: str = "model-stock"
     needs_base: bool = True

@@ -18,7 +18,7 @@ _NO_LENGTH = 1e-8  # both as in mergekit
 class Slerp(NamedTuple):
     """Spherical linear interpolation of the flattened tensors; ``alpha`` is the share of ours.
 
-    With θ the angle between them: (sin(αθ) · ours + sin((1 - α)θ) · theirs) / sin θ. Where they are nearly
+    With θ the angle between them: (sin(alpha * θ) * ours + sin((1 - alpha) * θ) * theirs) / sin(θ). Where they are nearly
     collinear, the mean with the same shares. A tensor of zeros counts as orthogonal to all others.
     """
 

@@ -10,7 +10,7 @@ from coral_git.merge.strategies.sums import blend_deltas, delta_recipe
 
 
 class TaskArithmetic(NamedTuple):
-    """base + λ · Σ wᵢ · (sideᵢ - base); negative weights take away what a side learned."""
+    """base + λ * Σ wᵢ * (sideᵢ - base); negative weights take away what a side learned."""
 
     name: str = "task-arithmetic"
     needs_base: bool = True

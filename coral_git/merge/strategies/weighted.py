@@ -11,7 +11,7 @@ from coral_git.merge.strategies.sums import blend_mean
 
 
 class Weighted(NamedTuple):
-    """α · ours + (1 - α) · theirs, or a mean with a weight for each side; one with the weight 0 is not asked."""
+    """alpha * ours + (1 - alpha) * theirs, or a mean with one weight per side; one of 0 does not count."""
 
     name: str = "weighted"
     needs_base: bool = False
