@@ -1,4 +1,4 @@
-"""The strategy "dare-linear": changes dropped at random, the others scaled up and added (arXiv 2311.03099)."""
+"""The strategy "dare-linear": changes dropped at random, the others scaled and added (arXiv 2311.03099)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Ranks by magnitude, exact and in bounded memory: which values of a difference are the largest.
 
 The magnitude of a float is the integer of its bits without the sign: integers have the same order, and NaN is
-above infinity. The one with a given rank is found by counting its digits of 16 bits, from the highest one
-down; each digit is a pass over all blocks (radix selection: D. Knuth, "The Art of Computer Programming", vol. 3,
+above infinity. The one with a given rank is found by counting digits of 16 bits, from the highest one down;
+each digit is a pass over all blocks (radix selection: D. Knuth, "The Art of Computer Programming", vol. 3,
 5.2.5 and 5.3.3). Of equal magnitudes the first in the tensor ranks first.
 """
 
@@ -125,7 +125,7 @@ def _histogram(bits: Values, prefix: int, shift: int) -> Values:
 
 @np.errstate(all="ignore")
 def _find_indexes(versions: Versions, sides: Sequence[Sequence[_Search]]) -> None:
-    """Find where in the tensor the wanted ones of equal magnitudes are, in a pass that ends with the last one."""
+    """Find which of equal magnitudes have the wanted ranks, in a pass that ends with the last of them."""
     waiting = [[one for one in side if one.rank] for side in sides]
     if not any(waiting):
         return

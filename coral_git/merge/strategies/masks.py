@@ -1,4 +1,4 @@
-"""Random masks that depend on seed, tensor, side and place alone: the same in every run, whatever the blocks are.
+"""Random masks that depend on seed, tensor, side and place alone: the same in every run, for any blocks.
 
 The numbers are those of Philox4x64-10, a generator that makes any part of its sequence from a counter
 (J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).

@@ -1,4 +1,4 @@
-"""The strategy "model-stock": the less the sides agree, the nearer the result is to the base (arXiv 2403.19522)."""
+"""The strategy "model-stock": the less the sides agree, the nearer to the base (arXiv 2403.19522)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SINGULAR = 1e-6  # as in mergekit
 
 
 class ModelStock(NamedTuple):
-    """t * mean of the sides + (1 - t) * base, with t from the mean cosine between the differences to the base."""
+    """t * mean of the sides + (1 - t) * base, with t from the mean cosine between their differences."""
 
     name: str = "model-stock"
     needs_base: bool = True

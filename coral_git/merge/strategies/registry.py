@@ -9,7 +9,7 @@ from coral_git.errors import CoralError, UsageError
 from coral_git.merge.strategies.base import Strategy
 
 ENTRY_POINT_GROUP = "coral_git.merge_strategies"
-"""Installed packages offer further strategies here, under their names: objects, or classes without arguments."""
+"""Installed packages offer further strategies here, by name: objects, or classes without arguments."""
 
 
 class Offered(NamedTuple):

@@ -1,4 +1,4 @@
-"""The strategy "slerp": from one side to the other along the arc between them (K. Shoemake, SIGGRAPH 1985)."""
+"""The strategy "slerp": along the arc between the sides (K. Shoemake, SIGGRAPH 1985)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _NO_LENGTH = 1e-8  # both as in mergekit
 class Slerp(NamedTuple):
     """Spherical linear interpolation of the flattened tensors; ``alpha`` is the share of ours.
 
-    With θ the angle between them: (sin(alpha * θ) * ours + sin((1 - alpha) * θ) * theirs) / sin(θ). Where they are nearly
-    collinear, the mean with the same shares. A tensor of zeros counts as orthogonal to all others.
+    With θ the angle between them: (sin(alpha * θ) * ours + sin((1 - alpha) * θ) * theirs) / sin(θ). Where
+    they are nearly collinear, the mean with the same shares. A tensor of zeros counts as orthogonal to all
+    others.
     """
 
     name: str = "slerp"

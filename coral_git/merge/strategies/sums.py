@@ -11,7 +11,7 @@ from coral_git.merge.strategies.base import Block, Parameters, Values, Versions
 from coral_git.merge.strategies.checks import check_scale, delta_weights
 
 Sparsify = Callable[[Values, int, int], None]
-"""Sets values of a difference to zero, in place; gets it, the number of its side, and where its block starts."""
+"""Sets values of a difference to zero, in place; gets it, the number of its side, and the block's start."""
 
 _NO_DIVISOR = 1e-8  # weights that cancel each other do not divide anything; as in mergekit
 
@@ -102,9 +102,8 @@ def blend_deltas(block: Block, recipe: Recipe) -> Values:
 def blend_elected(block: Block, recipe: Recipe) -> Values:
     """The base and the sum of those differences that have the elected sign; normalized, it is their mean.
 
-    Per value the sign of the sum of all differences is elected, plus where that is zero (TIES-Merging,
-    section 3, arXiv 2306.01708). As a sum has the sign of the larger of its positive and its negative part, it
-    is enough to add up both.
+    Per value the sign of the sum of all differences is elected, plus where that is zero (TIES-Merging, arXiv
+    2306.01708). As a sum has the sign of the larger of its positive and its negative part, both are added up.
     """
     like = block.sides[0]
     ups, downs = np.zeros_like(like), np.zeros_like(like)

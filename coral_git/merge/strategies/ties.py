@@ -1,4 +1,4 @@
-"""The strategy "ties": small changes are trimmed, and then the majority decides the sign (arXiv 2306.01708)."""
+"""The strategy "ties": small changes are trimmed, the majority decides the sign (arXiv 2306.01708)."""
 
 from __future__ import annotations
 
