@@ -85,8 +85,8 @@ def _whole_runs(blocks: Iterable[Block]) -> Iterator[Block]:
         length = len(joined.sides[0])
         whole = length - length % _RUN
         if whole:
-            yield _cut(joined, 0, whole)
-        rest = _cut(joined, whole, length) if whole < length else None
+            yield joined.part(0, whole)
+        rest = joined.part(whole, length) if whole < length else None
     if rest is not None:
         yield rest
 
@@ -97,8 +97,3 @@ def _join(first: Block, second: Block) -> Block:
         base = np.concatenate((first.base, second.base))
     sides = tuple(np.concatenate(pair) for pair in zip(first.sides, second.sides, strict=True))
     return Block(first.start, base, sides)
-
-
-def _cut(block: Block, start: int, end: int) -> Block:
-    base = None if block.base is None else block.base[start:end]
-    return Block(block.start + start, base, tuple(side[start:end] for side in block.sides))

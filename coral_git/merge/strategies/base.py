@@ -69,6 +69,11 @@ class Block(NamedTuple):
         for side in self.sides:
             yield side - self.base
 
+    def part(self, start: int, end: int) -> Block:
+        """A part of the block: views of the values from ``start`` to ``end``, which are counted within it."""
+        base = None if self.base is None else self.base[start:end]
+        return Block(self.start + start, base, tuple(side[start:end] for side in self.sides))
+
 
 class Versions(Protocol):
     """A tensor in all its versions."""
