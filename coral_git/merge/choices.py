@@ -96,7 +96,8 @@ def parse_choice(text: str, source: str, defaults: Parameters = Parameters()) ->
         try:
             registry.strategy_by_name(name)
         except UsageError as error:
-            raise UsageError(f"{error.message} in '{source}'", hint=error.hint) from None
+            known = ", ".join((*TAKING, *registry.STRATEGIES))
+            raise UsageError(f"{error.message} in '{source}'", hint=f"it is one of: {known}") from None
     values: dict[str, str] = {}
     for word in filter(None, words.split(",")) if colon else ():
         key, equals, value = word.partition("=")

@@ -211,7 +211,7 @@ def test_who_is_stronger(repo, fork, tensors_of):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("coral.merge.strategy=mean", b"there is no merge strategy 'mean' in 'coral.merge.strategy'"),
+        ("coral.merge.strategy=mean", b"unknown merge strategy 'mean' in 'coral.merge.strategy'"),
         ("coral.merge.rule=nonsense", b"bad rule 'nonsense'"),
         ("coral.merge.alpha=2", b"bad value '2' for 'alpha'"),
         ("coral.merge.integers=average", b"bad value 'average' for 'coral.merge.integers'"),

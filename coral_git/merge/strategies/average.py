@@ -1,26 +1,22 @@
-"""The mean of all sides."""
+"""The strategy "average": the mean of all sides (model soups, arXiv 2203.05482)."""
 
 from __future__ import annotations
 
-from coral_git.merge.strategies.base import Blend, Block, Parameters, Values, Versions
+from functools import partial
+from typing import NamedTuple
+
+from coral_git.merge.strategies.base import Blend, Parameters, Versions
+from coral_git.merge.strategies.sums import blend_mean
 
 
-class Average:
-    """The mean."""
+class Average(NamedTuple):
+    """The mean of all sides; a value that all have stays as it is."""
 
-    name = "average"
-    needs_base = False
-    most_sides = None
+    name: str = "average"
+    needs_base: bool = False
+    most_sides: int | None = None
     parameters: tuple[str, ...] = ()
 
     def prepare(self, versions: Versions, parameters: Parameters) -> Blend:
-        """Mean."""
-        return _mean
-
-
-def _mean(block: Block) -> Values:
-    total = block.sides[0] + block.sides[1]
-    for side in block.sides[2:]:
-        total += side
-    total /= len(block.sides)
-    return total
+        """Nothing needs to be measured."""
+        return partial(blend_mean, weights=[1 / versions.sides] * versions.sides)

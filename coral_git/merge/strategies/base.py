@@ -9,15 +9,16 @@ on every run, whatever the blocks are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # who only asks for names and parameters does not need numpy
+    import numpy as np
+    import numpy.typing as npt
 
 from coral_git.merge.parameters import Parameters as Parameters
 
-Values = npt.NDArray[Any]
+Values: TypeAlias = "npt.NDArray[Any]"
 """Values of a tensor, shape (values,), float32 or float64."""
 
 BLOCK_VALUES = 1 << 18
@@ -37,15 +38,21 @@ class Block(NamedTuple):
     base: Values | None
     sides: tuple[Values, ...]
 
-    def deltas(self) -> list[Values]:
-        """The difference of each side to the base.
+    def deltas(self) -> Iterator[Values]:
+        """The difference of each side to the base, one after the other; they belong to the caller.
 
         Raises:
             ValueError: there is no base.
         """
         if self.base is None:
             raise ValueError("there is no base to take differences to")
-        return [side - self.base for side in self.sides]
+        for side in self.sides:
+            yield side - self.base
+
+    def part(self, start: int, end: int) -> Block:
+        """A part of the block: views of the values from ``start`` to ``end``, which are counted within it."""
+        base = None if self.base is None else self.base[start:end]
+        return Block(self.start + start, base, tuple(side[start:end] for side in self.sides))
 
 
 class Versions(Protocol):
@@ -104,13 +111,3 @@ class Strategy(Protocol):
         Raises:
             UsageError: a parameter is out of range; its message names it.
         """
-
-
-def normal_weights(sides: int, parameters: Parameters) -> Sequence[float]:
-    """One weight per side that add up to 1: those given, those that ``alpha`` says of two, or equal ones."""
-    if parameters.weights:
-        total = sum(parameters.weights)
-        return [weight / total for weight in parameters.weights]
-    if sides == 2:
-        return [parameters.alpha, 1 - parameters.alpha]
-    return [1 / sides] * sides
