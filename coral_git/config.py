@@ -61,7 +61,45 @@ KEYS = (
     Key("coral.refPrefix", "refs/coral/store", "where packs live on a git remote"),
     Key("coral.autoSetup", "true", "let the filter set up a repository on first use"),
 )
-"""Every key, in the order of the documentation."""
+"""Every key but those of merging, in the order of the documentation."""
+
+MERGE_KEYS = (
+    Key(
+        "coral.merge.strategy",
+        "fail",
+        "what becomes of a tensor that both sides changed: a strategy, also with parameters, as in "
+        "`weighted:alpha=0.3`",
+    ),
+    Key(
+        "coral.merge.rule",
+        "",
+        "`PATTERN=STRATEGY` for the tensors whose names match; may be given several times, and the last one "
+        "that matches counts",
+    ),
+    Key(
+        "coral.merge.integers",
+        "ours",
+        "'ours', 'theirs', 'base' or 'fail' for integers, booleans and quantized values",
+    ),
+    Key(
+        "coral.merge.rest",
+        "ours",
+        "'ours', 'theirs', 'base' or 'fail' for metadata that both sides changed",
+    ),
+    Key("coral.merge.allowNonFinite", "false", "take results with new infinities and NaNs"),
+    Key("coral.merge.alpha", "0.5", "share of ours in 'weighted' and 'slerp', 0 to 1"),
+    Key("coral.merge.weights", "", "a weight for each side, ours first, e.g. `2/1/1`"),
+    Key("coral.merge.scale", "1.0", "λ, the factor of a sum of differences"),
+    Key("coral.merge.density", "0.5", "share of the values of a difference that is kept, above 0 to 1"),
+    Key("coral.merge.gamma", "0.01", "share of the largest values that 'breadcrumbs' drops"),
+    Key(
+        "coral.merge.normalize",
+        "",
+        "whether sums are divided by the sum of the weights; by default what is usual for the strategy",
+    ),
+    Key("coral.merge.seed", "0", "seed of the masks of 'dare-ties' and 'dare-linear'"),
+)
+"""The keys of merging; the file ``.coralconfig`` may propose them too."""
 
 
 class Settings(NamedTuple):

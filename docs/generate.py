@@ -29,6 +29,8 @@ _MARK = "<!-- made by docs/generate.py: change the code, then run 'make docs' --
 ENVIRONMENT = {
     "CORAL_SKIP_SMUDGE": "set to anything: checkouts leave manifests; `git coral checkout` writes files",
     "CORAL_FETCH_FROM": "a remote store that is asked first for missing objects: a name, a URL or a path",
+    "CORAL_MERGE_STRATEGY": "the strategy of a merge, stronger than every setting, e.g. `weighted:alpha=0.3`",
+    "CORAL_MERGE_REPORT": "a file to which a line of JSON is added for each weight file that is merged",
     "CORAL_KERNEL": "`numpy`: do not use the compiled kernel; the bytes that are written are the same",
     "CORAL_DEBUG": "set to anything: show the traceback of an error; `git coral --debug` sets it",
     "CORAL_DELTA_TYPE": "the strategy of what is added, before attribute and setting; set by `git coral add`",
@@ -142,8 +144,13 @@ def _spelling(option: click.Option) -> str:
     return ", ".join(f"`{spelling}{value}`" for spelling in (*option.opts, *option.secondary_opts))
 
 
+def _default(key: config.Key) -> str:
+    return f"`{key.default}`" if key.default else ""
+
+
 def _config() -> list[str]:
     keys = [f"| `{key.name}` | `{key.default}` | {_literal(key.meaning)} |" for key in config.KEYS]
+    merging = [f"| `{key.name}` | {_default(key)} | {_literal(key.meaning)} |" for key in config.MERGE_KEYS]
     ours = [f"| `{name}` | {meaning} |" for name, meaning in ENVIRONMENT.items()]
     foreign = [f"| `{name}` | {meaning} |" for name, meaning in _FOREIGN_ENVIRONMENT.items()]
     return [
@@ -151,13 +158,26 @@ def _config() -> list[str]:
         "",
         *_paragraph(
             "The configuration of git is the configuration: `git config coral.threads 4`, with `--global`"
-            " for all your repositories. Nothing is read from a file that is tracked: what you clone"
-            " cannot change a setting."
+            " for all your repositories. Nothing of this is read from a file that is tracked: what you"
+            " clone cannot change a setting."
         ),
         "",
         "| key | default | meaning |",
         "|---|---|---|",
         *keys,
+        "",
+        "## Merging",
+        "",
+        *_paragraph(
+            "What becomes of tensors that both sides of a merge changed: see [merging](../guide/merging.md)."
+            " These keys alone may also stand in a tracked file `.coralconfig`, in git's syntax, as a"
+            " proposal: it is weaker than the attributes of a path, and those are weaker than your"
+            " configuration."
+        ),
+        "",
+        "| key | default | meaning |",
+        "|---|---|---|",
+        *merging,
         "",
         *_paragraph(
             "Booleans are written `true`, `yes`, `on`, `1` or `false`, `no`, `off`, `0`; ages `14.days`,"

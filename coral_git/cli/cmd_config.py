@@ -5,9 +5,13 @@ from __future__ import annotations
 import click
 
 from coral_git.cli.options import json_option, print_json
-from coral_git.config import KEYS, Key, read_settings
+from coral_git.config import KEYS, MERGE_KEYS, Key, read_settings
 from coral_git.errors import UsageError
+from coral_git.merge.settings import check_setting
 from coral_git.pipeline.workspace import Workspace
+
+_ALL = KEYS + MERGE_KEYS
+_LISTS = ("coral.merge.rule",)
 
 
 @click.command("config")
@@ -20,7 +24,7 @@ def command(name: str | None, value: str | None, is_global: bool, unset: bool, a
     """Show the settings, show one, or set one.
 
     A name may be written as in 'git config' (coral.deltaType) or without the prefix (delta-type). A value is
-    checked before it is written.
+    checked before it is written; a 'merge.rule' is added to those that are there.
     """
     workspace = Workspace.open()
     if name is None:
@@ -33,26 +37,36 @@ def command(name: str | None, value: str | None, is_global: bool, unset: bool, a
             raise UsageError("--unset takes no value")
         workspace.git.run("config", scope, "--unset-all", key.name)
     elif value is not None:
-        read_settings({key.name: value}.get)
-        workspace.git.run("config", scope, key.name, value)
+        _check(key, value)
+        workspace.git.run(
+            "config", scope, "--add" if key.name in _LISTS else "--replace-all", key.name, value
+        )
     elif as_json:
         print_json(_facts(workspace, key))
     else:
         click.echo(_facts(workspace, key)["value"])
 
 
+def _check(key: Key, value: str) -> None:
+    if key in MERGE_KEYS:
+        check_setting(key.name, value)
+    else:
+        read_settings({key.name: value}.get)
+
+
 def _find(name: str) -> Key:
     """The key that is meant: without regard to case, hyphens and the prefix."""
     wanted = name.lower().replace("-", "").replace("_", "").removeprefix("coral.")
-    for key in KEYS:
+    for key in _ALL:
         if key.name.lower().removeprefix("coral.") == wanted:
             return key
-    known = ", ".join(key.name.removeprefix("coral.") for key in KEYS)
+    known = ", ".join(key.name.removeprefix("coral.") for key in _ALL)
     raise UsageError(f"there is no setting {name!a}", hint=f"the settings are: {known}")
 
 
 def _facts(workspace: Workspace, key: Key) -> dict[str, object]:
-    value = workspace.config.get(key.name)
+    found = workspace.config.get_all(key.name)
+    value = None if not found else " ".join(found) if key.name in _LISTS else found[-1]
     return {
         "name": key.name,
         "value": key.default if value is None else value,
@@ -63,11 +77,11 @@ def _facts(workspace: Workspace, key: Key) -> dict[str, object]:
 
 
 def _list(workspace: Workspace, as_json: bool) -> None:
-    facts = [_facts(workspace, key) for key in KEYS]
+    facts = [_facts(workspace, key) for key in _ALL]
     if as_json:
         print_json(facts)
         return
-    width = max(len(key.name) for key in KEYS)
+    width = max(len(key.name) for key in _ALL)
     for fact in facts:
         mark = "" if fact["is_set"] else "  (default)"
         click.echo(f"{fact['name']:<{width}}  {fact['value']}{mark}")

@@ -28,6 +28,7 @@ _MACRO = b"[attr]"
 _LINE_LIMIT = 2048  # git ignores longer lines
 _FILTER = b"filter"
 _TEXT = b"text"
+_MERGE = b"merge="
 _NAMES = (_FILTER, b"diff", b"merge", _TEXT)
 _ESCAPES = {b"a": 7, b"b": 8, b"t": 9, b"n": 10, b"v": 11, b"f": 12, b"r": 13, b'"': 34, b"\\": 92}
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\[abtnvfr"\\]|\\[0-3][0-7][0-7])*)"', re.DOTALL)
@@ -94,7 +95,7 @@ class _Line:
         return self.head + b"".join(blank + token for blank, token in self.tokens) + self.tail
 
 
-def track(text: bytes, pattern: bytes) -> bytes:
+def track(text: bytes, pattern: bytes, merge: bytes = b"") -> bytes:
     """Give the attributes of coral-git to a pattern.
 
     The last line with an equal pattern is completed in place (attributes that the user chose beside
@@ -103,6 +104,7 @@ def track(text: bytes, pattern: bytes) -> bytes:
     Args:
         text: the content of an attributes file.
         pattern: the pattern as git is to see it, unquoted.
+        merge: the merge driver; empty to leave one that is there, and to take ``coral`` where there is none.
 
     Raises:
         UsageError: git would ignore a line with this pattern.
@@ -112,14 +114,15 @@ def track(text: bytes, pattern: bytes) -> bytes:
     for number in reversed(range(len(lines))):
         line = _parse(lines[number], first=number == 0)
         if line is not None and line.pattern == _effective(pattern):
-            lines[number] = _complete(line).render()
+            lines[number] = _with_merge(_complete(line), merge).render()
             if len(lines[number].rstrip(b"\r\n")) >= _LINE_LIMIT:
                 raise UsageError(f"the line of {os.fsdecode(pattern)!r} would become too long for git")
             return b"".join(lines)
     end = b"\r\n" if lines and lines[0].endswith(b"\r\n") else b"\n"
     if text and not text.endswith(b"\n"):
         text += end
-    return text + b" ".join((quoted, *ATTRIBUTES)) + end
+    wanted = (_merge_attribute(merge) if merge and one.startswith(_MERGE) else one for one in ATTRIBUTES)
+    return text + b" ".join((quoted, *wanted)) + end
 
 
 def untrack(text: bytes, pattern: bytes) -> bytes:
@@ -136,7 +139,7 @@ def untrack(text: bytes, pattern: bytes) -> bytes:
         line = _parse(raw, first=number == 0)
         if line is None or line.pattern != _effective(pattern) or not line.is_tracked:
             continue
-        rest = replace(line, tokens=tuple(pair for pair in line.tokens if pair[1] not in ATTRIBUTES))
+        rest = replace(line, tokens=tuple(pair for pair in line.tokens if not _is_ours(pair[1])))
         bom = _BOM if number == 0 and raw.startswith(_BOM) else b""
         lines[number] = rest.render() if rest.tokens else bom
     return b"".join(lines)
@@ -181,7 +184,7 @@ def literal_pattern(path: bytes) -> bytes:
     return b"/" + _GLOB.sub(rb"\\\g<0>", path)
 
 
-def track_in(folder: str, pattern: bytes) -> bool:
+def track_in(folder: str, pattern: bytes, merge: bytes = b"") -> bool:
     """Track a pattern in the ``.gitattributes`` of a folder; the return value says whether it changed.
 
     Raises:
@@ -191,7 +194,7 @@ def track_in(folder: str, pattern: bytes) -> bool:
     """
     path = os.path.join(folder, FILE_NAME)
     old = _read(path)
-    return _write(path, old, track(old, pattern))
+    return _write(path, old, track(old, pattern, merge))
 
 
 def untrack_in(folder: str, pattern: bytes) -> bool:
@@ -294,6 +297,25 @@ def _complete(line: _Line) -> _Line:
     return line.with_attributes(
         new for name, new in zip(_NAMES, ATTRIBUTES, strict=True) if name not in values
     )
+
+
+def _with_merge(line: _Line, merge: bytes) -> _Line:
+    """The line with another merge driver, in the place of the one it has."""
+    if not merge:
+        return line
+    tokens = (
+        (blank, _merge_attribute(merge) if _attribute_name(token) == b"merge" else token)
+        for blank, token in line.tokens
+    )
+    return replace(line, tokens=tuple(tokens))
+
+
+def _is_ours(token: bytes) -> bool:
+    return token in ATTRIBUTES or token.startswith(_MERGE + b"coral-")
+
+
+def _merge_attribute(driver: bytes) -> bytes:
+    return _MERGE + driver
 
 
 def _attribute_name(token: bytes) -> bytes:

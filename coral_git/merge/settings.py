@@ -56,6 +56,20 @@ def read_choices(workspace: Workspace, path: bytes, driver: str = "") -> Choices
         UsageError: a value cannot be understood; the message names the key.
     """
     sources = (_Source(workspace.config, ""), _Source(_tracked(workspace), TRACKED_FILE))
+    return _choices(sources, os.environ.get(ENVIRONMENT, ""), driver or _attribute(workspace, path))
+
+
+def check_setting(key: str, value: str) -> None:
+    """Refuse what could not be understood later.
+
+    Raises:
+        UsageError: the value does not suit the key.
+    """
+    own = GitConfig(os.fsencode(f"{key}\n{value}"))
+    _choices((_Source(own, ""), _Source(_EMPTY, TRACKED_FILE)), "", "")
+
+
+def _choices(sources: tuple[_Source, _Source], ordered: str, attribute: str) -> Choices:
     values = {
         key: value
         for source in reversed(sources)
@@ -63,7 +77,7 @@ def read_choices(workspace: Workspace, path: bytes, driver: str = "") -> Choices
         if (value := source.value(key)) is not None
     }
     defaults = parse_parameters(values, "coral.merge", Parameters())
-    text, name = _strategy(sources, driver or _attribute(workspace, path))
+    text, name = _strategy(sources, ordered, attribute)
     rules = [
         parse_rule(rule, source.shown("rule"), defaults)
         for source in reversed(sources)
@@ -74,15 +88,15 @@ def read_choices(workspace: Workspace, path: bytes, driver: str = "") -> Choices
         tuple(rules),
         _taking(sources, "integers", Choices().integers),
         _taking(sources, "rest", Choices().rest),
-        any(source.config.get_bool(f"{_SECTION}allowNonFinite") for source in sources[:1]),
+        sources[0].config.get_bool(f"{_SECTION}allowNonFinite"),
     )
 
 
-def _strategy(sources: tuple[_Source, _Source], attribute: str) -> tuple[str, str]:
+def _strategy(sources: tuple[_Source, _Source], ordered: str, attribute: str) -> tuple[str, str]:
     """The strategy in force, and who says so."""
     own, tracked = sources
     said = (
-        (os.environ.get(ENVIRONMENT), ENVIRONMENT),
+        (ordered, ENVIRONMENT),
         (own.value("strategy"), own.shown("strategy")),
         (attribute, f"the attribute '{ATTRIBUTE}'"),
         (tracked.value("strategy"), tracked.shown("strategy")),

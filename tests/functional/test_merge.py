@@ -326,6 +326,16 @@ def damage(repo, ids):
                     file.write(bytes(place.entry_length))
 
 
+def test_track_names_a_driver(repo, fork, tensors_of):
+    repo.coral("track", "*.safetensors", "--merge", "theirs")
+    assert "merge=coral-theirs" in repo.read(".gitattributes").decode()
+    _, _, theirs = fork(*CONTESTED)
+    repo.git("merge", "-q", "--no-edit", "other")
+    assert same(tensors_of(repo)["layer.0.weight"], theirs["layer.0.weight"])
+    assert b"no merge driver for 'mean'" in repo.run("coral", "track", "x", "--merge", "mean", code=2).stderr
+    assert b"needs a pattern" in repo.run("coral", "track", "--merge", "ties", code=2).stderr
+
+
 # --- the states that git knows
 
 

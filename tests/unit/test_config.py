@@ -8,8 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from coral_git.config import KEYS, Settings, parse_age, read_settings
+from coral_git.config import KEYS, MERGE_KEYS, Settings, parse_age, read_settings
 from coral_git.errors import UsageError
+from coral_git.merge.choices import Choices, parse_parameters
+from coral_git.merge.parameters import Parameters
+from coral_git.merge.settings import check_setting
 
 DAY = 86_400
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": DAY, "week": 7 * DAY}
@@ -73,8 +76,52 @@ def test_every_key_is_tested_and_described():
     assert [name for name, _, _ in GOOD] == names
     assert list(BAD) == names
     assert [field for _, field, _ in GOOD] == list(Settings._fields)
-    assert len({name.lower() for name in names}) == len(names)
-    assert all(key.meaning and not key.meaning.endswith(".") for key in KEYS)
+    every = KEYS + MERGE_KEYS
+    assert len({key.name.lower() for key in every}) == len(every)
+    assert all(key.meaning and not key.meaning.endswith(".") for key in every)
+
+
+def test_the_parameters_of_merging_have_their_keys_and_defaults():
+    keys = {key.name.removeprefix("coral.merge."): key.default for key in MERGE_KEYS}
+    assert keys.keys() > set(Parameters._fields)
+    values = {name: default for name, default in keys.items() if name in Parameters._fields and default}
+    assert parse_parameters(values, "the table", Parameters()) == Parameters()
+    choices = Choices()
+    assert (keys["strategy"], keys["integers"], keys["rest"]) == (
+        str(choices.default),
+        choices.integers,
+        choices.rest,
+    )
+    for key in MERGE_KEYS:
+        if key.default:
+            check_setting(key.name, key.default)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("strategy", "mean"),
+        ("strategy", "weighted:beta=1"),
+        ("strategy", "weighted:alpha"),
+        ("strategy", "weighted:alpha=1.5"),
+        ("rule", "nothing"),
+        ("rule", "a=mean"),
+        ("integers", "average"),
+        ("rest", ""),
+        ("alpha", "nan"),
+        ("density", "0"),
+        ("gamma", "-0.1"),
+        ("weights", "1/x"),
+        ("weights", "1/-1"),
+        ("scale", "inf"),
+        ("normalize", "perhaps"),
+        ("seed", "1.5"),
+        ("allowNonFinite", "perhaps"),
+    ],
+)
+def test_a_bad_value_for_merging_is_refused_by_the_name_of_its_key(key, value):
+    with pytest.raises(UsageError, match=r"coral\.merge"):
+        check_setting(f"coral.merge.{key}", value)
 
 
 @pytest.mark.parametrize(("name", "field", "values"), GOOD, ids=[name for name, _, _ in GOOD])

@@ -209,13 +209,16 @@ def run_session(steps: list[Step], folder: Path) -> list[tuple[int, list[str]]]:
     return results
 
 
-def test_getting_started_works(shell):
-    text = (ROOT / "docs" / "guide" / "getting-started.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    (shell / "make_model.py").write_text(program)
+@pytest.mark.parametrize(
+    ("page", "program"), [("getting-started.md", "make_model.py"), ("merging.md", "tune.py")]
+)
+def test_a_session_of_the_guide_works(shell, page, program):
+    text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (shell / program).write_text(code)
     steps = list(read_session(text))
     results = run_session(steps, shell)
-    assert len(steps) == len(results) > 20
+    assert len(steps) == len(results) > 15
     for step, (code, printed) in zip(steps, results, strict=True):
         assert code == step.code, f"$ {step.command}\n" + "\n".join(printed)
         assert is_shown_in(step.output, printed), f"$ {step.command}\n" + "\n".join(printed)

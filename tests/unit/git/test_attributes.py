@@ -193,3 +193,15 @@ def test_permission_bits_are_kept_and_links_refused(tmp_path):
     with pytest.raises(PolicyError):
         attributes.track_in(str(tmp_path), b"*.x")
     assert b"*.x" not in (tmp_path / "real").read_bytes()
+
+
+def test_a_merge_driver_is_named_in_the_line_and_leaves_with_it():
+    line = b"*.st filter=coral diff=coral merge=coral-average -text\n"
+    assert track(b"", b"*.st", b"coral-average") == line
+    assert track(b"*.st filter=coral diff=coral merge=coral -text\n", b"*.st", b"coral-average") == line
+    assert track(line, b"*.st") == line
+    assert track(line, b"*.st", b"coral") == track(b"", b"*.st")
+    assert untrack(b"a b\n" + line, b"*.st") == b"a b\n"
+    foreign = b"*.st filter=coral diff=coral merge=mine -text\n"
+    assert untrack(foreign, b"*.st") == b"*.st merge=mine\n"
+    assert track(foreign, b"*.st", b"coral-ties") == line.replace(b"average", b"ties")
