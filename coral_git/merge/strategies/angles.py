@@ -14,6 +14,7 @@ import numpy as np
 from coral_git.merge.strategies.base import Block, Values, Versions
 
 _RUN = 1 << 12
+_MOST = 8 * _RUN  # values that stay in the cache of a core while they are worked on
 
 Vectors = Callable[[Block], Iterable[Values]]
 """Picks the vectors out of a block of all versions."""
@@ -78,14 +79,14 @@ def _sum_runs(terms: Values) -> list[float]:
 
 
 def _whole_runs(blocks: Iterable[Block]) -> Iterator[Block]:
-    """The same versions in blocks that hold whole runs; only the last one may end within a run."""
+    """The same versions in small blocks that hold whole runs; only the last one may end within a run."""
     rest: Block | None = None
     for block in blocks:
         joined = block if rest is None else _join(rest, block)
         length = len(joined.sides[0])
         whole = length - length % _RUN
-        if whole:
-            yield joined.part(0, whole)
+        for start in range(0, whole, _MOST):
+            yield joined.part(start, min(start + _MOST, whole))
         rest = joined.part(whole, length) if whole < length else None
     if rest is not None:
         yield rest
