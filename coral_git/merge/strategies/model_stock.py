@@ -24,9 +24,8 @@ class ModelStock(NamedTuple):
     def prepare(self, versions: Versions, parameters: Parameters) -> Blend:
         """Measure the angles between the differences."""
         products = inner_products(versions, Block.deltas)
-        pairs = list(combinations(range(len(products)), 2))
-        mean = sum(cosine(products, *pair) for pair in pairs) / max(len(pairs), 1)
-        share = interpolation_ratio(versions.sides, mean)
+        cosines = [cosine(products, *pair) for pair in combinations(range(versions.sides), 2)]
+        share = interpolation_ratio(versions.sides, sum(cosines) / len(cosines))
         return partial(blend_deltas, recipe=Recipe([1.0] * versions.sides, share, normalize=True))
 
 
