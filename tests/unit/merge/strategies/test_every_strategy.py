@@ -84,7 +84,8 @@ def test_nothing_but_odd_values(name: str) -> None:
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_what_nobody_changed_stays_bit_for_bit(name: str, dtype: str) -> None:
     tiny = np.finfo(dtype).smallest_subnormal
-    base = np.array([0.0, -0.0, 1.1, -3.3, np.finfo(dtype).max / 4, tiny, -tiny] * 9, dtype)
+    numbers = [0.0, -0.0, 1.1, -3.3, np.finfo(dtype).max / 4, tiny, -tiny]
+    base = np.array(numbers * 9 + [np.nan, -np.nan, np.inf, -np.inf], dtype)
     for sides in range(2, most(name) + 1):
         merged = merge(name, InMemory(base, (base,) * sides), Parameters(alpha=0.3))
         assert merged.tobytes() == base.tobytes()

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coral_git.merge.strategies.differences import differences
 from coral_git.merge.strategies.magnitude import find_cuts, precede
 
-from .memory import InMemory
+from .memory import InMemory, with_block
 
 PATTERNS = {
     width: st.lists(
@@ -39,9 +40,8 @@ def test_every_bit_pattern(width: int, data: st.DataObject, block: int) -> None:
     values = bits.view(f"f{width // 8}")
     versions = InMemory(np.zeros_like(values), (values, values[::-1].copy()), block)
     cuts = find_cuts(versions, ranks)
-    with np.errstate(invalid="ignore"):
-        deltas = [side - versions.base for side in versions.values]
-    for side, delta in enumerate(deltas):
+    (block_of_all,) = with_block(versions, len(bits)).blocks()
+    for side, delta in enumerate(differences(block_of_all)):
         order = order_of(delta.view(bits.dtype))
         for rank, cut in zip(ranks, cuts[side], strict=True):
             parts = [
