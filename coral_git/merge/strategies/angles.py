@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations_with_replacement
 
 import numpy as np
 
 from coral_git.merge.strategies.base import Block, Values, Versions
 
 _RUN = 1 << 12
+_MOST = 8 * _RUN  # values that stay in the cache of a core while they are worked on
 
 Vectors = Callable[[Block], Iterable[Values]]
 """Picks the vectors out of a block of all versions."""
@@ -25,21 +27,16 @@ def inner_products(versions: Versions, vectors: Vectors) -> list[list[float]]:
 
     Args:
         versions: the tensor.
-        vectors: gives a block of each vector, always of as many.
+        vectors: gives a block of each vector; there is one per side.
     """
-    totals: dict[tuple[int, int], float] = {}
-    size = 0
+    sides = range(versions.sides)
+    totals = [[0.0 for _ in sides] for _ in sides]
     for block in _whole_runs(versions.blocks()):
         wide = [vector.astype(np.float64) for vector in vectors(block)]
-        size = len(wide)
-        for row in range(size):
-            for column in range(row, size):
-                total = totals.get((row, column), 0.0)
-                totals[row, column] = _add_runs(total, wide[row] * wide[column])
-    return [
-        [totals.get((min(row, column), max(row, column)), 0.0) for column in range(size)]
-        for row in range(size)
-    ]
+        for row, column in combinations_with_replacement(sides, 2):
+            total = _add_runs(totals[row][column], wide[row] * wide[column])
+            totals[row][column] = totals[column][row] = total
+    return totals
 
 
 def cosine(products: list[list[float]], first: int, second: int, least: float = 0.0) -> float:
@@ -78,14 +75,14 @@ def _sum_runs(terms: Values) -> list[float]:
 
 
 def _whole_runs(blocks: Iterable[Block]) -> Iterator[Block]:
-    """The same versions in blocks that hold whole runs; only the last one may end within a run."""
+    """The same versions in small blocks that hold whole runs; only the last one may end within a run."""
     rest: Block | None = None
     for block in blocks:
         joined = block if rest is None else _join(rest, block)
         length = len(joined.sides[0])
         whole = length - length % _RUN
-        if whole:
-            yield joined.part(0, whole)
+        for start in range(0, whole, _MOST):
+            yield joined.part(start, min(start + _MOST, whole))
         rest = joined.part(whole, length) if whole < length else None
     if rest is not None:
         yield rest

@@ -38,17 +38,6 @@ class Block(NamedTuple):
     base: Values | None
     sides: tuple[Values, ...]
 
-    def deltas(self) -> Iterator[Values]:
-        """The difference of each side to the base, one after the other; they belong to the caller.
-
-        Raises:
-            ValueError: there is no base.
-        """
-        if self.base is None:
-            raise ValueError("there is no base to take differences to")
-        for side in self.sides:
-            yield side - self.base
-
     def part(self, start: int, end: int) -> Block:
         """A part of the block: views of the values from ``start`` to ``end``, which are counted within it."""
         base = None if self.base is None else self.base[start:end]

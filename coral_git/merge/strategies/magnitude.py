@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from coral_git.merge.strategies.base import Values, Versions
+from coral_git.merge.strategies.differences import bits_of, differences
 
 _DIGIT = 16
 _DIGITS = 1 << _DIGIT
@@ -92,17 +93,16 @@ def _cut(found: _Search, versions: Versions) -> Cut:
 
 def _magnitudes(delta: Values) -> Values:
     width = delta.itemsize
-    bits: Values = delta.view(f"u{width}") & ((1 << (width * 8 - 1)) - 1)
+    bits: Values = bits_of(delta) & ((1 << (width * 8 - 1)) - 1)
     return bits
 
 
-@np.errstate(all="ignore")
 def _count_digits(versions: Versions, sides: Sequence[Sequence[_Search]]) -> None:
     """Find the next digit of everything that is looked for, in one pass."""
     counts = [{one.prefix: np.zeros(_DIGITS, np.int64) for one in side} for side in sides]
     shift = next(one.shift for side in sides for one in side) - _DIGIT
     for block in versions.blocks():
-        for prefixes, delta in zip(counts, block.deltas(), strict=True):
+        for prefixes, delta in zip(counts, differences(block), strict=True):
             bits = _magnitudes(delta)
             for prefix, count in prefixes.items():
                 count += _histogram(bits, prefix, shift)
@@ -123,14 +123,13 @@ def _histogram(bits: Values, prefix: int, shift: int) -> Values:
     return np.bincount(digits, minlength=_DIGITS)
 
 
-@np.errstate(all="ignore")
 def _find_indexes(versions: Versions, sides: Sequence[Sequence[_Search]]) -> None:
     """Find which of equal magnitudes have the wanted ranks, in a pass that ends with the last of them."""
     waiting = [[one for one in side if one.rank] for side in sides]
     if not any(waiting):
         return
     for block in versions.blocks():
-        for side, delta in enumerate(block.deltas()):
+        for side, delta in enumerate(differences(block)):
             if waiting[side]:
                 waiting[side] = _still_waiting(waiting[side], _magnitudes(delta), block.start)
         if not any(waiting):

@@ -7,7 +7,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 from coral_git.merge.strategies.angles import cosine, inner_products
-from coral_git.merge.strategies.base import Blend, Block, Parameters, Versions
+from coral_git.merge.strategies.base import Blend, Parameters, Versions
+from coral_git.merge.strategies.differences import differences
 from coral_git.merge.strategies.sums import Recipe, blend_deltas
 
 _SINGULAR = 1e-6  # as in mergekit
@@ -23,15 +24,14 @@ class ModelStock(NamedTuple):
 
     def prepare(self, versions: Versions, parameters: Parameters) -> Blend:
         """Measure the angles between the differences."""
-        products = inner_products(versions, Block.deltas)
-        pairs = list(combinations(range(len(products)), 2))
-        mean = sum(cosine(products, *pair) for pair in pairs) / max(len(pairs), 1)
-        share = interpolation_ratio(versions.sides, mean)
+        products = inner_products(versions, differences)
+        cosines = [cosine(products, *pair) for pair in combinations(range(versions.sides), 2)]
+        share = interpolation_ratio(versions.sides, sum(cosines) / len(cosines))
         return partial(blend_deltas, recipe=Recipe([1.0] * versions.sides, share, normalize=True))
 
 
 def interpolation_ratio(sides: int, mean_cosine: float) -> float:
-    """N cos θ / (1 + (N - 1) cos θ), the share of the mean of N sides (Model Stock, equation 4).
+    """N cos θ / (1 + (N - 1) cos θ), the share of the mean of N sides (Model Stock).
 
     Args:
         sides: how many sides there are.

@@ -9,6 +9,7 @@ import numpy as np
 
 from coral_git.merge.strategies.base import Blend, Block, Parameters, Values, Versions
 from coral_git.merge.strategies.checks import check_scale, delta_weights
+from coral_git.merge.strategies.differences import bits_of, differences
 
 Sparsify = Callable[[Values, int, int], None]
 """Sets values of a difference to zero, in place; gets it, the number of its side, and the block's start."""
@@ -107,12 +108,12 @@ def _sum(block: Block, weights: Sequence[float]) -> Values:
 
 def _mean(block: Block, weights: Sequence[float]) -> Values:
     merged = _sum(block, weights)
-    first, *others = (_bits(side) for side, weight in zip(block.sides, weights, strict=True) if weight)
+    first, *others = (bits_of(side) for side, weight in zip(block.sides, weights, strict=True) if weight)
     agreed = np.ones(len(first), np.bool_)
     for other in others:
         agreed &= other == first
     if agreed.any():
-        bits = _bits(merged)
+        bits = bits_of(merged)
         # Whole words, as numpy is slow where it must choose value by value.
         bits ^= (bits ^ first) & np.negative(agreed.astype(bits.dtype))
     return merged
@@ -145,7 +146,7 @@ def _add_elected(block: Block, recipe: Recipe) -> Values:
 
 def _weighted(block: Block, recipe: Recipe) -> Iterator[Values]:
     """The difference of each side, without what is dropped, times its weight."""
-    for side, (weight, delta) in enumerate(zip(recipe.weights, block.deltas(), strict=True)):
+    for side, (weight, delta) in enumerate(zip(recipe.weights, differences(block), strict=True)):
         if recipe.sparsify is not None:
             recipe.sparsify(delta, side, block.start)
         if weight != 1:
@@ -168,7 +169,3 @@ def _move(block: Block, delta: Values, scale: float) -> Values:
     delta *= -scale
     delta += 0.0
     return np.subtract(block.base, delta, out=delta)
-
-
-def _bits(values: Values) -> Values:
-    return values.view(f"u{values.itemsize}")
