@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "In and out": {
         "export": "export",
+        "import": "import",
     },
     "Remote": {
         "remote": "remote",

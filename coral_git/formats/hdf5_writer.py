@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
+from coral_git.formats.h5py_library import load_h5py
 
 if TYPE_CHECKING:
     import h5py
@@ -34,7 +35,7 @@ class Hdf5Writer:
                 not that of a dataset.
         """
         _check(tensors)
-        h5py = _library()
+        h5py = load_h5py("HDF5 files are written")
         with h5py.File(out, "w") as file:
             places = [_add(h5py, file, tensor) for tensor in tensors]
             for key, value in metadata.items():
@@ -44,16 +45,6 @@ class Hdf5Writer:
             out.seek(place)
             for piece in tensor.pieces():
                 out.write(piece)
-
-
-def _library() -> Any:  # noqa: ANN401 - a module without types
-    try:
-        import h5py
-    except ImportError as error:
-        raise UsageError(
-            "HDF5 files are written with h5py, which is not installed", hint="pip install 'coral-git[hdf5]'"
-        ) from error
-    return h5py
 
 
 def _check(tensors: Sequence[TensorData]) -> None:

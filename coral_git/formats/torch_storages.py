@@ -88,11 +88,13 @@ def _pieces(extent: Extent, views: Sequence[View]) -> list[_Piece]:
         length = _length(view)
         start = view.offset * view.dtype.width
         if not length:
-            empty.append(_Piece(view, view.dtype, _shape(view), extent.offset, 0))
-        elif start + length > extent.length or not _is_contiguous(view):
+            empty.append(_Piece(view, view.dtype, count_values(view.dtype, view.shape), extent.offset, 0))
+        elif start + length > extent.length or not is_contiguous(view):
             return [*empty, *_whole(extent, views)]
         elif (start, length) not in pieces:
-            pieces[start, length] = _Piece(view, view.dtype, _shape(view), extent.offset + start, length)
+            pieces[start, length] = _Piece(
+                view, view.dtype, count_values(view.dtype, view.shape), extent.offset + start, length
+            )
     end = 0
     for start, length in sorted(pieces):
         if start < end:
@@ -121,20 +123,19 @@ def _length(view: View) -> int:
     return length
 
 
-def _shape(view: View) -> tuple[int, ...]:
-    """The dimensions of a tensor, counted in values as coral-git sees them.
+def count_values(dtype: TorchDType, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The dimensions of a tensor in values as coral-git sees them, from those in elements of torch.
 
     Pairs of four-bit floats double the last dimension, as in safetensors; other pairs get one of their own.
     """
-    dtype = view.dtype
     if dtype.values == 1:
-        return view.shape
-    if dtype.dtype.bits < 8 and view.shape:
-        return (*view.shape[:-1], view.shape[-1] * dtype.values)
-    return (*view.shape, dtype.values)
+        return shape
+    if dtype.dtype.bits < 8 and shape:
+        return (*shape[:-1], shape[-1] * dtype.values)
+    return (*shape, dtype.values)
 
 
-def _is_contiguous(view: View) -> bool:
+def is_contiguous(view: View) -> bool:
     """Whether the elements lie one after the other in the order of C."""
     step = 1
     for dimension, stride in zip(reversed(view.shape), reversed(view.stride), strict=True):

@@ -11,7 +11,7 @@ See ``torch/serialization.py`` and ``torch/csrc/jit/serialization``. The pickles
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from coral_git.formats.base import Layout, NotThisFormat
 from coral_git.limits import Limits
@@ -45,16 +45,42 @@ class TorchZipReader:
             NotThisFormat: it is no sound zip file, or not one of torch, or its main pickle is not understood.
         """
         from coral_git.formats.torch_storages import segments  # dtypes, opcodes: only when a file is one
-        from coral_git.formats.zip_index import read_zip
 
-        entries = _in_folder(read_zip(source, limits))
-        storages: dict[str, Extent] = {}
-        views: list[View] = []
-        for group in (_MAIN, _CONSTANTS):
-            if f"{group}.pkl" in entries:
-                _read_group(source, group, entries, storages, views, limits)
-        tensors = segments(storages, views, _is_big_endian(source, entries), limits)
+        archive = read_archive(source, limits)
+        tensors = segments(archive.storages, archive.views, archive.is_big_endian, limits)
         return Layout(f"{self.name}/{self.version}", tensors)
+
+
+class Archive(NamedTuple):
+    """What is in a file of torch.
+
+    Attributes:
+        values: what the pickles say, the main one first.
+        storages: key → where it is; they do not overlap.
+        views: the tensors that the pickles name.
+        is_big_endian: whether values lie in that order.
+    """
+
+    values: list[object]
+    storages: dict[str, Extent]
+    views: list[View]
+    is_big_endian: bool
+
+
+def read_archive(source: ByteSource, limits: Limits) -> Archive:
+    """Read the index and the pickles of a file.
+
+    Raises:
+        NotThisFormat: it is no sound zip file, or not one of torch, or its main pickle is not understood.
+    """
+    from coral_git.formats.zip_index import read_zip
+
+    entries = _in_folder(read_zip(source, limits))
+    archive = Archive([], {}, [], _is_big_endian(source, entries))
+    for group in (_MAIN, _CONSTANTS):
+        if f"{group}.pkl" in entries:
+            _read_group(source, group, entries, archive, limits)
+    return archive
 
 
 def _in_folder(entries: Sequence[ZipEntry]) -> dict[str, ZipEntry]:
@@ -91,14 +117,9 @@ def _read(source: ByteSource, entry: ZipEntry, most: int) -> bytes:
 
 
 def _read_group(
-    source: ByteSource,
-    group: str,
-    entries: dict[str, ZipEntry],
-    storages: dict[str, Extent],
-    views: list[View],
-    limits: Limits,
+    source: ByteSource, group: str, entries: dict[str, ZipEntry], archive: Archive, limits: Limits
 ) -> None:
-    """Add the storages of a pickle, by their names in the folder, and the tensors that it has of them."""
+    """Add a pickle, its storages by their names in the folder, and the tensors that it has of them."""
     from coral_git.formats.pickle_values import read_pickle
     from coral_git.formats.torch_objects import UNTYPED, find_tensors
     from coral_git.formats.torch_storages import Extent
@@ -106,9 +127,11 @@ def _read_group(
 
     pickled = _read(source, entries[f"{group}.pkl"], limits.header_bytes)
     value, _ = read_pickle(pickled, 0, limits)
+    archive.values.append(value)
     found = find_tensors(value, () if group == _MAIN else ((), group), limits)
-    views += [view._replace(key=f"{group}/{view.key}") for view in found.views]
+    archive.views.extend(view._replace(key=f"{group}/{view.key}") for view in found.views)
     for name, entry in entries.items():
         if name.startswith(f"{group}/") and entry.method == STORED:
             storage = found.storages.get(name[len(group) + 1 :])
-            storages[name] = Extent(name, storage.dtype if storage else UNTYPED, entry.offset, entry.size)
+            dtype = storage.dtype if storage else UNTYPED
+            archive.storages[name] = Extent(name, dtype, entry.offset, entry.size)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate
 from typing import BinaryIO
 
-from coral_git import fsops
-from coral_git.errors import ObjectMissingError, UsageError, from_os_error
+from coral_git.errors import ObjectMissingError, UsageError
 from coral_git.formats.base import FormatWriter, TensorData
-from coral_git.formats.casting import as_dtype
 from coral_git.formats.writers import GRAPH_FORMATS, format_for_path, writer_by_name
 from coral_git.manifest.entries import Manifest
 from coral_git.pipeline.decode import expanded, stream_file
@@ -22,11 +17,11 @@ from coral_git.pipeline.manifests import read_manifest
 from coral_git.pipeline.messages import missing_message
 from coral_git.pipeline.missing import bring_objects
 from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.replaced_file import ReplacedFile
+from coral_git.pipeline.tensor_file import Progress, write_tensors
 from coral_git.pipeline.tensors import stored_tensors
 from coral_git.pipeline.workspace import Workspace
-from coral_git.types import Buffer, DType
-
-Progress = Callable[[str, int, int], None]
+from coral_git.types import DType
 
 
 @dataclass(frozen=True)
@@ -86,17 +81,15 @@ def export(
     if os.path.lexists(out) and not force:
         raise UsageError(f"'{out}' exists", hint="give another name, or --force")
     if (writer is None or writer.name == own) and dtype is None and not patterns:
-        with _Replacing(out) as file, Workers(workspace.settings.threads) as workers:
+        with ReplacedFile(out) as file, Workers(workspace.settings.threads) as workers:
             _copy(manifest, workspace, workers, file, progress)
         return ExportReport(out, manifest.format, manifest.tensor_count or 0, 0, manifest.size)
     if writer is None:
         writer = writer_by_name(own)
     tensors = _chosen(manifest, workspace, path, patterns)
-    cast = tensors if dtype is None else [as_dtype(tensor, dtype) for tensor in tensors]
-    with _Replacing(out) as file:
-        writer.write(file, _announced(cast, progress), {})
-    changed = sum(one.dtype != other.dtype for one, other in zip(tensors, cast, strict=True))
-    return ExportReport(out, writer.name, len(cast), changed, os.path.getsize(out))
+    with ReplacedFile(out) as file:
+        cast = write_tensors(file, writer, tensors, dtype=dtype, progress=progress)
+    return ExportReport(out, writer.name, len(tensors), cast, os.path.getsize(out))
 
 
 def _find(workspace: Workspace, revision: bytes, path: bytes) -> Manifest:
@@ -149,62 +142,3 @@ def _copy(
         done += len(data)
         if progress is not None:
             progress("", done, manifest.size)
-
-
-def _announced(tensors: Sequence[TensorData], progress: Progress | None) -> Sequence[TensorData]:
-    """The tensors, which tell when they are read."""
-    if progress is None:
-        return tensors
-    ends = list(accumulate(tensor.length for tensor in tensors))
-    return [
-        tensor._replace(read=partial(_read_told, tensor, partial(progress, tensor.name), end, ends[-1]))
-        for tensor, end in zip(tensors, ends, strict=True)
-    ]
-
-
-def _read_told(
-    tensor: TensorData, tell: Callable[[int, int], None], end: int, total: int, start: int, length: int
-) -> Buffer:
-    tell(end - tensor.length + start, total)
-    return tensor.read(start, length)
-
-
-class _Replacing:
-    """A file that takes its name when all of it is written and on the disk.
-
-    Args:
-        out: the name; a file there is replaced.
-    """
-
-    def __init__(self, out: str) -> None:
-        self._out = out
-        folder, name = os.path.split(os.path.abspath(out))
-        self._temporary = os.path.join(folder, fsops.unique_name(f".{name}"))
-        self._file: BinaryIO | None = None
-
-    def __enter__(self) -> BinaryIO:
-        try:
-            fd = fsops.create_exclusive(self._temporary)
-        except OSError as error:
-            raise from_os_error(error, f"write '{self._out}'") from error
-        self._file = os.fdopen(fd, "w+b")
-        return self._file
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        assert self._file is not None
-        try:
-            if kind is None:
-                self._file.flush()
-                fsops.sync_file(self._file.fileno(), self._out)
-                fsops.rename(self._temporary, self._out)
-                self._temporary = ""
-        except OSError as failed:
-            raise from_os_error(failed, f"write '{self._out}'") from failed
-        finally:
-            with suppress(OSError):
-                self._file.close()
-            if self._temporary:
-                with suppress(OSError):
-                    os.unlink(self._temporary)
-        if isinstance(error, OSError):
-            raise from_os_error(error, f"write '{self._out}'") from error

@@ -71,3 +71,24 @@ def test_fetch(repo, make_repo, tmp_path, at, kill):
     assert_store_healthy(str(clone.path))
     clone.coral("checkout")
     assert clone.read("m.bin") == data
+
+
+def test_import(make_repo, tmp_path, kill):
+    """A file is there as a whole or not at all, and nothing else is; with --force the next try succeeds."""
+    repo = make_repo(track=False)
+    files = {f"{number}.bin": os.urandom(5000) for number in range(3)}
+    (tmp_path / "model").mkdir()
+    for name, data in files.items():
+        (tmp_path / "model" / name).write_bytes(data)
+    killed = []
+    for number in range(1, 12):
+        killed.append(kill(repo, number, "import", "--force", tmp_path / "model", "."))
+        found = {path.name: path.read_bytes() for path in repo.path.iterdir() if path.is_file()}
+        found.pop(".gitattributes", None)
+        assert found.items() <= files.items()
+    if not any(killed):
+        pytest.skip("this Python does not load sitecustomize from PYTHONPATH")
+    repo.coral("import", "--force", tmp_path / "model", ".")
+    repo.git("commit", "--quiet", "-m", "import")
+    assert repo.status() == ""
+    assert_store_healthy(str(repo.path))
