@@ -83,8 +83,9 @@ def test_slerp_keeps_the_length_on_the_arc() -> None:
     np.testing.assert_allclose(merged, [0.5**0.5, 0.5**0.5], rtol=1e-6)
 
 
-def test_slerp_counts_zeros_as_orthogonal() -> None:
-    merged = merge("slerp", in_memory(None, [0.0, 0.0], [4.0, 2.0]), Parameters(alpha=2 / 3))
+@pytest.mark.parametrize("tiny", [0.0, 2e-9])
+def test_slerp_counts_what_has_no_length_as_orthogonal(tiny: float) -> None:
+    merged = merge("slerp", in_memory(None, [2 * tiny, tiny], [4.0, 2.0]), Parameters(alpha=2 / 3))
     np.testing.assert_allclose(merged, [2.0, 1.0], rtol=1e-6)
 
 
