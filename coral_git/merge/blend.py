@@ -45,9 +45,12 @@ class StoredVersions:
         change: the tensor; every changed side has it, with the same dtype and shape.
         manifests: the common ancestor's, or None, and those of the sides, for messages.
         store: has the objects.
+        with_base: whether the common ancestor is read, where there is one.
     """
 
-    def __init__(self, change: Change, manifests: Sequence[Manifest | None], store: Store) -> None:
+    def __init__(
+        self, change: Change, manifests: Sequence[Manifest | None], store: Store, *, with_base: bool = True
+    ) -> None:
         numbers = change.changed
         entries = [change.sides[number] for number in numbers]
         self._entry = next(entry for entry in entries if entry is not None)
@@ -55,7 +58,7 @@ class StoredVersions:
         self._sides = [
             StoredBytes(*_present(entry, one), store) for entry, one in zip(entries, own, strict=True)
         ]
-        usable = change.base is not None and _kind(change.base) == _kind(self._entry)
+        usable = with_base and change.base is not None and _kind(change.base) == _kind(self._entry)
         self._base = StoredBytes(*_present(change.base, manifests[0]), store) if usable else None
         self.name = change.name
         self.sides = len(entries)
@@ -119,7 +122,8 @@ class Blender:
         return workers.map(self._part, parts)
 
     def _versions(self, work: Work) -> StoredVersions:
-        return StoredVersions(work.change, self._manifests, self._store)
+        needs_base = work.choice.needs_base
+        return StoredVersions(work.change, self._manifests, self._store, with_base=needs_base)
 
     def _prepare(self, work: Work) -> tuple[Work, Blend]:
         strategy = registry.strategy_by_name(work.choice.strategy)

@@ -32,24 +32,27 @@ def model_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def versions(folder: Path, steps: tuple[int, ...]) -> list[Path]:
-    """The base model and its state after some numbers of optimizer steps; made once, then reused."""
+def versions(folder: Path, steps: tuple[int, ...], seed: int = 0) -> list[Path]:
+    """The base model and its state after some numbers of optimizer steps; made once, then reused.
+
+    Another seed is another training: the examples come in another order.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"step-{step}.safetensors" for step in steps]
     if not all(path.exists() for path in paths):
-        _train(folder, steps)
+        _train(folder, steps, seed)
     return [model_folder() / "model.safetensors", *paths]
 
 
-def _train(folder: Path, steps: tuple[int, ...]) -> None:
+def _train(folder: Path, steps: tuple[int, ...], seed: int) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     weights = load_file(model_folder() / "model.safetensors")
     trained = {name: value.requires_grad_() for name, value in weights.items() if value.is_floating_point()}
     optimizer = torch.optim.AdamW(trained.values(), lr=2e-5, weight_decay=0.01)
-    pairs = _pairs()
+    pairs = _pairs(seed)
     for step in range(1, max(steps) + 1):
         batch = [next(pairs) for _ in range(BATCH)]
         first = _embed(weights, _tokenize([one for one, _ in batch]))
@@ -100,7 +103,7 @@ def _embed(weights, ids):
     return torch.nn.functional.normalize(mean, dim=-1)
 
 
-def _pairs() -> Iterator[tuple[str, str]]:
+def _pairs(seed: int) -> Iterator[tuple[str, str]]:
     """First lines and rests of docstrings of the standard library, over and over."""
     found = []
     for name in MODULES.split():
@@ -112,7 +115,7 @@ def _pairs() -> Iterator[tuple[str, str]]:
                 head, _, rest = (inspect.getdoc(one) or "").partition("\n")
                 if len(head) > 20 and len(rest.strip()) > 40:
                     found.append((head, rest))
-    order = np.random.default_rng(0)
+    order = np.random.default_rng(seed)
     while True:
         for index in order.permutation(len(found)):
             yield found[index]
