@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from coral_git import fsops
-from coral_git.errors import UsageError
+from coral_git.errors import IntegrityError, UsageError
 from coral_git.formats.base import TensorSegment
 from coral_git.manifest.entries import Manifest, TensorEntry
 from coral_git.manifest.parts import part_lengths
@@ -19,9 +19,10 @@ from coral_git.merge.strategies.base import BLOCK_VALUES, Blend, Block, Values
 from coral_git.merge.three_way import Change
 from coral_git.merge.values import computed_in, decode, encode, is_within, value_width
 from coral_git.pipeline.parallel import Workers
+from coral_git.pipeline.part_source import ReadRange
 from coral_git.pipeline.tensors import StoredBytes
 from coral_git.store.store import Store
-from coral_git.types import Buffer, DType
+from coral_git.types import Buffer, DType, ObjectId
 
 
 class Work(NamedTuple):
@@ -45,21 +46,28 @@ class StoredVersions:
         change: the tensor; every changed side has it, with the same dtype and shape.
         manifests: the common ancestor's, or None, and those of the sides, for messages.
         store: has the objects.
+        held: reads objects that are at hand elsewhere.
         with_base: whether the common ancestor is read, where there is one.
     """
 
     def __init__(
-        self, change: Change, manifests: Sequence[Manifest | None], store: Store, *, with_base: bool = True
+        self,
+        change: Change,
+        manifests: Sequence[Manifest | None],
+        store: Store,
+        held: Mapping[ObjectId, ReadRange] | None = None,
+        *,
+        with_base: bool = True,
     ) -> None:
         numbers = change.changed
         entries = [change.sides[number] for number in numbers]
         self._entry = next(entry for entry in entries if entry is not None)
         own = [manifests[number + 1] for number in numbers]
         self._sides = [
-            StoredBytes(*_present(entry, one), store) for entry, one in zip(entries, own, strict=True)
+            StoredBytes(*_present(entry, one), store, held) for entry, one in zip(entries, own, strict=True)
         ]
         usable = with_base and change.base is not None and _kind(change.base) == _kind(self._entry)
-        self._base = StoredBytes(*_present(change.base, manifests[0]), store) if usable else None
+        self._base = StoredBytes(*_present(change.base, manifests[0]), store, held) if usable else None
         self.name = change.name
         self.sides = len(entries)
         self.has_base = usable
@@ -98,12 +106,20 @@ class Blender:
         manifests: the common ancestor's, or None, and those of the sides, expanded.
         store: has the objects.
         fd: the file, open for writing.
+        held: reads objects in the work tree; where they turn out to be others, the store is asked.
     """
 
-    def __init__(self, manifests: Sequence[Manifest | None], store: Store, fd: int) -> None:
+    def __init__(
+        self,
+        manifests: Sequence[Manifest | None],
+        store: Store,
+        fd: int,
+        held: Mapping[ObjectId, ReadRange] | None = None,
+    ) -> None:
         self._manifests = manifests
         self._store = store
         self._fd = fd
+        self._held = held or {}
 
     def run(self, works: Sequence[Work], workers: Workers) -> Iterator[tuple[Work, int, int]]:
         """Compute tensors.
@@ -121,13 +137,18 @@ class Blender:
         parts = (part for one in prepared for part in self._parts(*one))
         return workers.map(self._part, parts)
 
-    def _versions(self, work: Work) -> StoredVersions:
+    def _versions(self, work: Work, *, anywhere: bool = True) -> StoredVersions:
         needs_base = work.choice.needs_base
-        return StoredVersions(work.change, self._manifests, self._store, with_base=needs_base)
+        held = self._held if anywhere else None
+        return StoredVersions(work.change, self._manifests, self._store, held, with_base=needs_base)
 
     def _prepare(self, work: Work) -> tuple[Work, Blend]:
         strategy = registry.strategy_by_name(work.choice.strategy)
-        return work, strategy.prepare(self._versions(work), _taking_part(work))
+        parameters = _taking_part(work)
+        try:
+            return work, strategy.prepare(self._versions(work), parameters)
+        except IntegrityError:
+            return work, strategy.prepare(self._versions(work, anywhere=False), parameters)
 
     def _parts(self, work: Work, blend: Blend) -> Iterator[tuple[Work, Blend, int, int]]:
         """The tensor in pieces that one thread computes: its parts, so that ids are checked."""
@@ -137,10 +158,19 @@ class Blender:
             start += length
 
     def _part(self, task: tuple[Work, Blend, int, int]) -> tuple[Work, int, int]:
-        work, blend, start, length = task
+        work = task[0]
+        try:
+            return self._compute(self._versions(work), *task)
+        except IntegrityError:
+            return self._compute(self._versions(work, anywhere=False), *task)
+
+    def _compute(
+        self, versions: StoredVersions, work: Work, blend: Blend, start: int, length: int
+    ) -> tuple[Work, int, int]:
+        """Blend a part and write it to its place."""
         width = value_width(work.place.dtype)
         position, bad = work.place.offset + start, 0
-        for block in self._versions(work).blocks_of(start // width, length // width):
+        for block in versions.blocks_of(start // width, length // width):
             with np.errstate(all="ignore"):
                 values = blend(block)
                 data = encode(values, work.place.dtype)

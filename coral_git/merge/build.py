@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Self
 
@@ -32,12 +32,13 @@ from coral_git.merge.digest import digest_of
 from coral_git.merge.plan import Plan
 from coral_git.merge.skeleton import checksums_of
 from coral_git.merge.three_way import Outcome
+from coral_git.merge.worktree import objects_in_work_tree
 from coral_git.pipeline.bases import BaseFinder
 from coral_git.pipeline.clean import base_search, with_bases
 from coral_git.pipeline.delta_types import delta_type_of
 from coral_git.pipeline.encode import Encoder
 from coral_git.pipeline.parallel import Workers
-from coral_git.pipeline.part_source import part_of_bytes, read_ranges
+from coral_git.pipeline.part_source import ReadRange, part_of_bytes, read_ranges
 from coral_git.pipeline.source import FileSource
 from coral_git.pipeline.stored_file import RestSource, layout_of
 from coral_git.pipeline.tensors import StoredBytes
@@ -95,7 +96,11 @@ def carry_out(
     if same is not None:
         return Merged(_text(workspace, same))
     try:
-        with _NewFile(workspace, path, plan) as file, Workers(workspace.settings.threads) as workers:
+        with (
+            objects_in_work_tree(workspace, path, plan.sides) as present,
+            _NewFile(workspace, path, plan, present) as file,
+            Workers(workspace.settings.threads) as workers,
+        ):
             bad = file.compute(workers, progress)
             if bad and not allow_nonfinite:
                 return Merged(b"", bad)
@@ -120,11 +125,14 @@ def _text(workspace: Workspace, manifest: Manifest) -> bytes:
 class _NewFile:
     """The file that is being built."""
 
-    def __init__(self, workspace: Workspace, path: bytes, plan: Plan) -> None:
+    def __init__(
+        self, workspace: Workspace, path: bytes, plan: Plan, present: Mapping[ObjectId, ReadRange]
+    ) -> None:
         self._workspace = workspace
         self._store = workspace.store
         self._path = path
         self._plan = plan
+        self._present = present
         self._results = {tensor.name: tensor for tensor in plan.results}
         self._manifests = (plan.base, *plan.sides)
         self.computed = {one.change.name: one for one in plan.decisions if one.outcome is Outcome.MERGED}
@@ -160,7 +168,8 @@ class _NewFile:
                 if (decision := self.computed.get(place.name)) is not None and decision.choice is not None
             ]
             done, total = 0, sum(work.place.length for work in works)
-            for work, length, count in Blender(self._manifests, self._store, self._fd).run(works, workers):
+            blender = Blender(self._manifests, self._store, self._fd, self._present)
+            for work, length, count in blender.run(works, workers):
                 done += length
                 if count:
                     bad[work.change.name] = bad.get(work.change.name, 0) + count
@@ -187,8 +196,8 @@ class _NewFile:
             parts = (with_bases(source, part, False, finder) for part in new)
             ids = encoder.store_parts(parts, writer)
             manifest = self._manifest(source.size, new, ids)
-            held = {one: read_ranges(source, part.ranges) for one, part in zip(ids, new, strict=True)}
-            digest = digest_of(self._workspace, self._path, manifest, self._plan.sides, held, workers)
+            own = {one: read_ranges(source, part.ranges) for one, part in zip(ids, new, strict=True)}
+            digest = digest_of(self._workspace, self._path, manifest, (own, self._present), workers)
             whole, tables = tabulate(manifest._replace(sha256=digest), limits)
             encoder.store_parts([part_of_bytes(table) for table in tables], writer)
             writer.finish()

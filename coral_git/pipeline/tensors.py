@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 from blake3 import blake3
@@ -13,6 +13,7 @@ from coral_git.limits import Limits
 from coral_git.manifest.entries import Manifest, TensorEntry
 from coral_git.manifest.parts import part_lengths
 from coral_git.pipeline.decode import named
+from coral_git.pipeline.part_source import ReadRange
 from coral_git.store.objects import ObjectReader
 from coral_git.store.store import Store
 from coral_git.types import Buffer, ObjectId, tensor_bytes
@@ -40,9 +41,16 @@ class StoredBytes:
         entry: the tensor.
         manifest: names its objects in messages.
         store: has them.
+        held: reads objects that are at hand elsewhere; their bytes are compared with their ids as well.
     """
 
-    def __init__(self, entry: TensorEntry, manifest: Manifest, store: Store) -> None:
+    def __init__(
+        self,
+        entry: TensorEntry,
+        manifest: Manifest,
+        store: Store,
+        held: Mapping[ObjectId, ReadRange] | None = None,
+    ) -> None:
         length = tensor_bytes(entry.dtype, entry.shape) or 0
         lengths = part_lengths(entry.dtype, length, store.limits)
         self._starts = list(accumulate(lengths, initial=0))
@@ -50,6 +58,7 @@ class StoredBytes:
         self._manifest = manifest
         self._store = store
         self._limits: Limits = store.limits
+        self._held = held or {}
         self._open: tuple[int, ObjectReader] | None = None
         self._hasher = blake3()
         self._hashed = 0
@@ -68,7 +77,9 @@ class StoredBytes:
         for number, (low, high) in enumerate(pairwise(self._starts)):
             first, last = max(start, low), min(end, high)
             if first < last:
-                data = self._reader(number).read(first - low, last - first)
+                held = self._held.get(self._objects[number])
+                read = self._reader(number).read if held is None else held
+                data = read(first - low, last - first)
                 self._check(number, first, data)
                 yield data
 
