@@ -129,7 +129,8 @@ def _encode_float8(values: Values, name: str) -> bytes:
     finite = table[np.isfinite(table)].astype(np.float64)
     top = 2 * finite[-1] - finite[-2]  # the pattern above the largest number, as if it were one
     middles = (finite + np.append(finite[1:], top)) / 2
-    size = np.abs(values.astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        size = np.abs(values.astype(np.float64))
     pattern = np.searchsorted(middles, size, side="left")
     ties = size == middles[np.minimum(pattern, len(middles) - 1)]
     pattern += ties & (pattern % 2 == 1)

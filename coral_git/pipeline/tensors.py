@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 
 from blake3 import blake3
 
-from coral_git.errors import IntegrityError
+from coral_git.errors import IntegrityError, ObjectMissingError
 from coral_git.formats.base import TensorData
 from coral_git.limits import Limits
 from coral_git.manifest.entries import Manifest, TensorEntry
@@ -77,11 +77,19 @@ class StoredBytes:
         for number, (low, high) in enumerate(pairwise(self._starts)):
             first, last = max(start, low), min(end, high)
             if first < last:
-                held = self._held.get(self._objects[number])
-                read = self._reader(number).read if held is None else held
-                data = read(first - low, last - first)
+                data = self._read(number, first - low, last - first)
                 self._check(number, first, data)
                 yield data
+
+    def _read(self, number: int, start: int, length: int) -> Buffer:
+        object_id = self._objects[number]
+        held = self._held.get(object_id)
+        if held is not None:
+            return held(start, length)
+        try:
+            return self._reader(number).read(start, length)
+        except (IntegrityError, ObjectMissingError) as error:
+            raise named(error, self._manifest, object_id, self._limits) from error
 
     def _reader(self, number: int) -> ObjectReader:
         """The reader of a part; only one is open."""
