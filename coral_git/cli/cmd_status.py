@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 import click
 
+from coral_git.cli.contested import contested_json, contested_lines
 from coral_git.cli.options import json_option, print_json
 from coral_git.manifest.escape import printable
+from coral_git.pipeline.messages import show_path
 from coral_git.pipeline.progress import format_size
 from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.conflicts import Contest, read_contests
 from coral_git.repository.doctor import Finding, check_setup
 from coral_git.repository.status import Change, FileStatus, read_status
 
 
 @click.command("status")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("-v", "--all", "show_all", is_flag=True, help="List every contested tensor.")
 @json_option
-def command(paths: tuple[str, ...], as_json: bool) -> int:
-    """Show weight files: what is staged against HEAD, sizes, what is unfinished or missing.
+def command(paths: tuple[str, ...], show_all: bool, as_json: bool) -> int:
+    """Show weight files: what is staged against HEAD, sizes, what is unfinished, missing or in conflict.
 
     Exits with 1 while files are unfinished or objects are missing.
     """
     workspace = Workspace.open()
     try:
         files = read_status(workspace, paths)
+        in_conflict = any(file.state == "unmerged" for file in files)
+        contests = {one.path: one for one in read_contests(workspace, paths)} if in_conflict else {}
         warnings = [finding for finding in check_setup(workspace) if finding.level != "note"]
     finally:
         workspace.close()
     if as_json:
         print_json(
-            {"files": [_as_json(file) for file in files], "warnings": [_plain(one) for one in warnings]}
+            {
+                "files": [_as_json(file, contests.get(file.path)) for file in files],
+                "warnings": [_plain(one) for one in warnings],
+            }
         )
     else:
         _print(files, warnings)
+        _print_contests(contests.values(), show_all)
     return 1 if any(file.is_problem for file in files) else 0
 
 
@@ -52,6 +63,22 @@ def _print(files: list[FileStatus], warnings: list[Finding]) -> None:
     for warning in warnings:
         click.echo(f"warning: {warning.message}", err=True)
         click.echo(f"hint: {warning.remedy}", err=True)
+
+
+def _print_contests(contests: Collection[Contest], show_all: bool) -> None:
+    for one in contests:
+        shown = show_path(one.path)
+        settled = f", {one.settled} settled" if one.settled else ""
+        left = one.reason or f"{_count(len(one.left), 'tensor')} to decide about{settled}"
+        click.echo(f"in conflict: {shown}: {left}")
+        for line in contested_lines(one.left, show_all):
+            click.echo(line)
+    if contests:
+        path = f"'{show_path(next(iter(contests)).path)}'" if len(contests) == 1 else "PATH"
+        click.echo(
+            f"hint: git coral resolve {path} --strategy average (or ours, theirs, …; --tensor GLOB)",
+            err=True,
+        )
 
 
 def _line(file: FileStatus) -> str:
@@ -82,7 +109,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
-def _as_json(file: FileStatus) -> dict[str, object]:
+def _as_json(file: FileStatus, contest: Contest | None) -> dict[str, object]:
     change = file.change
     return {
         "path": os.fsdecode(file.path),
@@ -97,6 +124,12 @@ def _as_json(file: FileStatus) -> dict[str, object]:
         "sparse": file.is_sparse,
         "unfinished": file.state == "unfinished",
         "state": file.state,
+        "conflict": contest
+        and {
+            "left": contested_json(contest.left),
+            "settled": contest.settled,
+            "reason": contest.reason,
+        },
     }
 
 

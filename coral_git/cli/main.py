@@ -32,6 +32,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "ls-files": "ls_files",
         "checkout": "checkout",
     },
+    "Merge": {
+        "resolve": "resolve",
+    },
     "Store": {
         "fsck": "fsck",
         "gc": "gc",

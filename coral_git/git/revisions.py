@@ -137,11 +137,12 @@ def list_index(git: Git, pathspecs: Sequence[str] = ()) -> list[TreeEntry]:
     Raises:
         UsageError: a pathspec matches nothing.
     """
-    check = ["--error-unmatch"] if pathspecs else []
     try:
-        output = git.run("ls-files", "-s", "-t", "-z", "--full-name", *check, "--", *pathspecs)
+        if pathspecs:  # by itself, as it drops all but the first stage of a path that is named exactly
+            git.run("ls-files", "--error-unmatch", "--", *pathspecs)
     except GitError as error:
         raise UsageError(error.message.partition(": ")[2] or error.message) from error
+    output = git.run("ls-files", "-s", "-t", "-z", "--full-name", "--", *pathspecs)
     entries = []
     for line in output.split(b"\0"):
         if line:

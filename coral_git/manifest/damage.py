@@ -4,6 +4,9 @@ from __future__ import annotations
 
 _BOM = b"\xef\xbb\xbf"
 _TAKE_ONE = "git checkout --ours -- PATH or git checkout --theirs -- PATH"
+_RESOLVE = (
+    "merge the versions that it was made of: git coral resolve PATH --strategy average (or ours, theirs, …)"
+)
 _AFTER_MERGE = f"take one side's: {_TAKE_ONE} (git checkout --merge -- PATH brings the conflict back)"
 _RESTORE = f"take a version as a whole: git checkout HEAD -- PATH, or in a merge {_TAKE_ONE}"
 _LINE_ENDS = "exempt PATH with '-text' in .gitattributes, then git checkout HEAD -- PATH"
@@ -24,6 +27,13 @@ def describe_damage(text: bytes) -> str:
 
 def repair_hint(text: bytes) -> str:
     """What to type to have a whole manifest again."""
+    if text.startswith(_BOM) or b"\r" in text or not text.endswith(b"\n"):
+        return restore_hint(text)
+    return f"{_RESOLVE}\n{restore_hint(text)}"
+
+
+def restore_hint(text: bytes) -> str:
+    """What to type to have a whole manifest again, where its versions are not known."""
     if has_conflict_markers(text):
         return _AFTER_MERGE
     if text.startswith(_BOM) or b"\r" in text:

@@ -9,6 +9,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from coral_git.errors import UsageError
@@ -64,6 +65,7 @@ class Choices(NamedTuple):
         integers: one of ``TAKING``: for integers, booleans and quantized values that no rule names.
         rest: one of ``TAKING``: for what is no tensor.
         allow_nonfinite: whether a result may have values that are not finite where all versions had.
+        settled: single tensors; stronger than all rules.
     """
 
     default: Choice = Choice(FAIL)
@@ -71,9 +73,12 @@ class Choices(NamedTuple):
     integers: str = OURS
     rest: str = OURS
     allow_nonfinite: bool = False
+    settled: Mapping[str, Choice] = MappingProxyType({})
 
     def for_tensor(self, name: str) -> tuple[Choice, bool]:
         """The choice for a tensor, and whether a rule names it."""
+        if name in self.settled:
+            return self.settled[name], True
         for rule in reversed(self.rules):
             if fnmatch.fnmatchcase(name, rule.pattern):
                 return rule.choice, True

@@ -56,16 +56,10 @@ def merge_file(
         ObjectMissingError: objects are missing and cannot be fetched; the message names tensors.
         CoralError: an object is damaged, a parameter is out of range, or the store cannot be written.
     """
-    settled = _as_a_whole(base, sides, choices)
-    if settled is not None:
-        return settled
-    if base is not None and base.tensor_count is None:
-        base = None
-    versions = [None if one is None else _whole(workspace, path, one) for one in (base, *sides)]
-    whole = [one for one in versions[1:] if one is not None]
-    plan = make_plan(versions[0], whole, choices, workspace.store)
-    if not plan.is_clean:
-        return FileMerge(b"", plan, plan.reason or _contested(plan))
+    planned = plan_file(workspace, path, base, sides, choices)
+    plan = planned.plan
+    if plan is None or planned.reason:
+        return planned
     _bring_versions(workspace, path, plan)
     try:
         merged = carry_out(workspace, path, plan, allow_nonfinite=choices.allow_nonfinite, progress=progress)
@@ -74,6 +68,26 @@ def merge_file(
     if not merged.text:
         return FileMerge(b"", plan, _not_finite(merged.bad), merged.bad)
     return FileMerge(merged.text, plan, "", merged.bad)
+
+
+def plan_file(
+    workspace: Workspace, path: bytes, base: Manifest | None, sides: Sequence[Manifest], choices: Choices
+) -> FileMerge:
+    """As ``merge_file``, but nothing is computed: where there is a plan, there is no text yet.
+
+    Raises:
+        ObjectMissingError: tables or bytes between the tensors are missing and cannot be fetched.
+        CoralError: one of these is damaged.
+    """
+    settled = _as_a_whole(base, sides, choices)
+    if settled is not None:
+        return settled
+    if base is not None and base.tensor_count is None:
+        base = None
+    versions = [None if one is None else _whole(workspace, path, one) for one in (base, *sides)]
+    whole = [one for one in versions[1:] if one is not None]
+    plan = make_plan(versions[0], whole, choices, workspace.store)
+    return FileMerge(b"", plan, "" if plan.is_clean else plan.reason or _contested(plan))
 
 
 def _as_a_whole(base: Manifest | None, sides: Sequence[Manifest], choices: Choices) -> FileMerge | None:

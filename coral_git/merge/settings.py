@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from coral_git.errors import UsageError
 from coral_git.git.attributes import check_attr
 from coral_git.git.config import GitConfig, read_config
-from coral_git.merge.choices import FAIL, TAKING, Choices, parse_choice, parse_parameters, parse_rule
+from coral_git.merge.choices import FAIL, TAKING, Choices, Rule, parse_choice, parse_parameters, parse_rule
 from coral_git.merge.parameters import Parameters
 from coral_git.pipeline.workspace import Workspace
 
@@ -55,8 +57,56 @@ def read_choices(workspace: Workspace, path: bytes, driver: str = "") -> Choices
     Raises:
         UsageError: a value cannot be understood; the message names the key.
     """
-    sources = (_Source(workspace.config, ""), _Source(_tracked(workspace), TRACKED_FILE))
-    return _choices(sources, os.environ.get(ENVIRONMENT, ""), driver or _attribute(workspace, path))
+    return _choices(
+        _sources(workspace), os.environ.get(ENVIRONMENT, ""), driver or _attribute(workspace, path)
+    )
+
+
+class Wanted(NamedTuple):
+    """What the user asks of one command.
+
+    Attributes:
+        strategy: with parameters if need be; empty for the one that is configured.
+        parameters: parameters by their names.
+        rules: as ``parse_rule`` reads them.
+        tensors: shell patterns of the only tensors that the strategy is for; empty for all.
+    """
+
+    strategy: str = ""
+    parameters: Mapping[str, str] = MappingProxyType({})
+    rules: tuple[str, ...] = ()
+    tensors: tuple[str, ...] = ()
+
+
+def choices_with(workspace: Workspace, configured: Choices, wanted: Wanted) -> Choices:
+    """The choices where the user asks for something, which is stronger than what is configured.
+
+    A strategy for all tensors that takes a version as it is counts for what is no tensor, too.
+
+    Args:
+        workspace: the repository.
+        configured: what ``read_choices`` says.
+        wanted: what is asked; its rules come after the configured ones.
+
+    Raises:
+        UsageError: it cannot be understood.
+    """
+    if wanted.tensors and not wanted.strategy:
+        raise UsageError("--tensor needs a strategy", hint="--tensor 'lm_head.*' --strategy theirs")
+    defaults = parse_parameters(wanted.parameters, "the command line", _parameters(_sources(workspace)))
+    rules = [parse_rule(rule, "--rule", defaults) for rule in wanted.rules]
+    if not wanted.strategy:
+        kept = configured.default.parameters
+        kept = parse_parameters(wanted.parameters, "the command line", kept)
+        default = configured.default._replace(parameters=kept)
+        return configured._replace(default=default, rules=(*configured.rules, *rules))
+    choice = parse_choice(wanted.strategy, "--strategy", defaults)
+    rules += [Rule(pattern, choice) for pattern in wanted.tensors]
+    choices = configured._replace(rules=(*configured.rules, *rules))
+    if wanted.tensors:
+        return choices
+    rest = choice.strategy if choice.strategy in TAKING else choices.rest
+    return choices._replace(default=choice, rest=rest)
 
 
 def check_setting(key: str, value: str) -> None:
@@ -70,13 +120,7 @@ def check_setting(key: str, value: str) -> None:
 
 
 def _choices(sources: tuple[_Source, _Source], ordered: str, attribute: str) -> Choices:
-    values = {
-        key: value
-        for source in reversed(sources)
-        for key in Parameters._fields
-        if (value := source.value(key)) is not None
-    }
-    defaults = parse_parameters(values, "coral.merge", Parameters())
+    defaults = _parameters(sources)
     text, name = _strategy(sources, ordered, attribute)
     rules = [
         parse_rule(rule, source.shown("rule"), defaults)
@@ -90,6 +134,20 @@ def _choices(sources: tuple[_Source, _Source], ordered: str, attribute: str) -> 
         _taking(sources, "rest", Choices().rest),
         sources[0].config.get_bool(f"{_SECTION}allowNonFinite"),
     )
+
+
+def _sources(workspace: Workspace) -> tuple[_Source, _Source]:
+    return _Source(workspace.config, ""), _Source(_tracked(workspace), TRACKED_FILE)
+
+
+def _parameters(sources: tuple[_Source, _Source]) -> Parameters:
+    values = {
+        key: value
+        for source in reversed(sources)
+        for key in Parameters._fields
+        if (value := source.value(key)) is not None
+    }
+    return parse_parameters(values, "coral.merge", Parameters())
 
 
 def _strategy(sources: tuple[_Source, _Source], ordered: str, attribute: str) -> tuple[str, str]:

@@ -142,7 +142,8 @@ def restore_files(
     if found.unmerged:
         path = os.fsdecode(found.unmerged[0][0].path)
         raise UsageError(
-            f"'{path}' is unmerged", hint="git checkout --ours -- PATH or --theirs, then git add"
+            f"'{path}' is unmerged",
+            hint="git coral resolve PATH; or git checkout --ours -- PATH, then git add",
         )
     if not found.manifests:
         raise UsageError(
