@@ -33,6 +33,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "checkout": "checkout",
     },
     "Merge": {
+        "merge": "merge",
         "resolve": "resolve",
     },
     "Store": {

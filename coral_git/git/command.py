@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
@@ -146,12 +147,19 @@ class Git:
             )
         return done.returncode == 0
 
-    def call(self, *args: str, env: Mapping[str, str] | None = None) -> int:
-        """Run ``git <args>`` for the user, on the terminal of this process, and return its exit code."""
+    def call(self, *args: str, env: Mapping[str, str] | None = None, apart: bool = False) -> int:
+        """Run ``git <args>`` for the user, on the terminal of this process, and return its exit code.
+
+        Args:
+            args: the arguments after ``git``.
+            env: variables to add to the environment.
+            apart: whether what git prints goes to standard error: the result is this process's to print.
+        """
         with self._refusal():
             done = subprocess.run(
                 [executable(), *args],
                 cwd=self.directory,
+                stdout=sys.stderr.fileno() if apart else None,
                 env={**(os.environ if self._env is None else self._env), **(env or {})},
                 check=False,
             )

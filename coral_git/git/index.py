@@ -10,8 +10,11 @@ An entry is patched only while it still names the expected blob, so another git 
 nothing. Where the patch is not possible, nothing happens, and the price is one more run of the filter.
 
 Racy entries: git does not believe the stat data of a file that was modified in the same second as the
-index was written, or later. The patched index is younger than the old one, so entries that were racy would
-begin to look safe: they get size zero, as git's own ``ce_smudge_racily_clean_entry()`` does.
+index was written, or later, and looks into it. The patched index is younger than the old one, so entries that
+were racy would begin to look safe. Where our files are older than the old index, the new one gets the time of
+the old one, and nothing changes for the others. Else entries that were racy get size zero, as git's own
+``ce_smudge_racily_clean_entry()`` does; then ``git merge --abort`` takes such files for modified, until a
+``git status``.
 """
 
 from __future__ import annotations
@@ -79,10 +82,12 @@ def patch_index(
     except OSError:
         return set()
     try:
-        new, mode, patched = _read_and_patch(real, items, hash_length, munge)
+        new, status, patched = _read_and_patch(real, items, hash_length, munge)
         if patched:
             fsops.write_all(fd, new, lock)
-            os.fchmod(fd, mode)
+            os.fchmod(fd, stat.S_IMODE(status.st_mode))
+            if _are_older(items, status):
+                os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
             fsops.rename(lock, real)  # not synced, as git does not sync its index by default
     except (OSError, _UnsupportedError):
         return set()
@@ -127,22 +132,29 @@ def _release(fd: int, lock: str) -> None:
 
 def _read_and_patch(
     index: str, items: Mapping[bytes, Item], hash_length: int, munge: bool
-) -> tuple[bytearray, int, set[bytes]]:
-    """The new content of the index, its permission bits and the patched paths."""
+) -> tuple[bytearray, os.stat_result, set[bytes]]:
+    """The new content of the index, the stat data of the old one and the patched paths."""
     with open(index, "rb") as file:
         status = os.fstat(file.fileno())
         old = file.read()
     try:
-        new, patched = _patch(old, items, hash_length, munge, status.st_mtime_ns // _SECOND)
+        racy_from = None if _are_older(items, status) else status.st_mtime_ns // _SECOND
+        new, patched = _patch(old, items, hash_length, munge, racy_from)
     except (IndexError, ValueError, struct.error) as error:
         raise _UnsupportedError(str(error)) from error
-    return new, stat.S_IMODE(status.st_mode), patched
+    return new, status, patched
+
+
+def _are_older(items: Mapping[bytes, Item], index: os.stat_result) -> bool:
+    """Whether git will believe the stat data of our files in an index with the time of the old one."""
+    second = index.st_mtime_ns // _SECOND
+    return all(status.st_mtime_ns // _SECOND < second for _, status in items.values())
 
 
 def _patch(
-    old: bytes, items: Mapping[bytes, Item], hash_length: int, munge: bool, index_second: int
+    old: bytes, items: Mapping[bytes, Item], hash_length: int, munge: bool, racy_from: int | None
 ) -> tuple[bytearray, set[bytes]]:
-    """The content with the stat data of ``items``; ``index_second`` is the mtime of the old index."""
+    """The content with the stat data of ``items``; entries from that second on must not look safe."""
     digest = hashlib.sha1 if hash_length == 20 else hashlib.sha256
     without_checksum = old[-hash_length:] == bytes(hash_length)  # index.skipHash
     if not without_checksum and digest(memoryview(old)[:-hash_length]).digest() != old[-hash_length:]:
@@ -155,8 +167,8 @@ def _patch(
             mode = old[start + 24 : start + 28]
             new[start : start + 40] = _stat_bytes(item[1], mode, munge)
             patched.add(path)
-        elif int.from_bytes(old[start + 8 : start + 12], "big") >= index_second:
-            new[start + 36 : start + 40] = bytes(4)  # was racy, and must not look safe from now on
+        elif racy_from is not None and int.from_bytes(old[start + 8 : start + 12], "big") >= racy_from:
+            new[start + 36 : start + 40] = bytes(4)
     if not without_checksum:
         new[-hash_length:] = digest(memoryview(new)[:-hash_length]).digest()
     return new, patched

@@ -52,6 +52,7 @@ class WorkTreeFile:
         path: path relative to the root, with ``/`` between its parts.
         git_dir: the git directory of this very work tree.
         executable: whether the file is to be executable; None keeps what the existing file has.
+        index: the index in which git will find the file; the file is made to look older than that.
 
     Raises:
         PolicyError: the path leaves the work tree, enters ``.git`` or leads through a symbolic link.
@@ -62,8 +63,17 @@ class WorkTreeFile:
         path: the path as given.
     """
 
-    def __init__(self, work_tree: str, path: bytes, *, git_dir: str, executable: bool | None = None) -> None:
+    def __init__(
+        self,
+        work_tree: str,
+        path: bytes,
+        *,
+        git_dir: str,
+        executable: bool | None = None,
+        index: str = "",
+    ) -> None:
         self.path = path
+        self._index = index
         self.fd = -1
         self._shown = os.fsdecode(path)
         *parents, self._name = _checked_parts(path)
@@ -103,7 +113,7 @@ class WorkTreeFile:
             judged = self._identity()
             if not self._target_is(expected):
                 return None
-            modified = time.time_ns() - BACKDATING_NS
+            modified = self._age() - BACKDATING_NS
             fsops.fault_point("utime", self._shown)
             os.utime(self.fd, ns=(modified, modified))
             if self._identity() != judged:
@@ -119,6 +129,13 @@ class WorkTreeFile:
             raise from_os_error(error, f"write '{self._shown}'") from error
         finally:
             self.discard()
+
+    def _age(self) -> int:
+        """Now, or when the index was written if that was earlier, in nanoseconds since the epoch."""
+        now = time.time_ns()
+        with contextlib.suppress(OSError):
+            return min(now, os.stat(self._index).st_mtime_ns) if self._index else now
+        return now
 
     def discard(self) -> None:
         """Remove the temporary file and close everything; a second call does nothing."""

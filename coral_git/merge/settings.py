@@ -109,6 +109,23 @@ def choices_with(workspace: Workspace, configured: Choices, wanted: Wanted) -> C
     return choices._replace(default=choice, rest=rest)
 
 
+def as_options(wanted: Wanted) -> list[str]:
+    """What is asked, as options of git: whatever git starts finds it in its configuration.
+
+    Raises:
+        UsageError: it cannot be understood.
+    """
+    defaults = parse_parameters(wanted.parameters, "the command line", Parameters())
+    values = [(key, str(value)) for key, value in wanted.parameters.items()]
+    if wanted.strategy:
+        parse_choice(wanted.strategy, "--strategy", defaults)
+        values.append(("strategy", wanted.strategy))
+    for rule in wanted.rules:
+        parse_rule(rule, "--rule", defaults)
+        values.append(("rule", rule))
+    return [word for key, value in values for word in ("-c", f"{_SECTION}{key}={value}")]
+
+
 def check_setting(key: str, value: str) -> None:
     """Refuse what could not be understood later.
 
@@ -127,11 +144,13 @@ def _choices(sources: tuple[_Source, _Source], ordered: str, attribute: str) -> 
         for source in reversed(sources)
         for rule in source.config.get_all(f"{_SECTION}rule")
     ]
+    choice = parse_choice(text, name, defaults)
+    takes = choice.strategy in TAKING and choice.strategy != FAIL
     return Choices(
-        parse_choice(text, name, defaults),
+        choice,
         tuple(rules),
         _taking(sources, "integers", Choices().integers),
-        _taking(sources, "rest", Choices().rest),
+        _taking(sources, "rest", choice.strategy if takes else Choices().rest),
         sources[0].config.get_bool(f"{_SECTION}allowNonFinite"),
     )
 

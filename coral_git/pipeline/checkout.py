@@ -156,8 +156,8 @@ def _write(
     if lacking:
         raise missing_message(file.path, manifest, lacking)
     require_space(root, manifest.size)
-    git_dir = workspace.paths.git_dir
-    with WorkTreeFile(root, file.path, git_dir=git_dir, executable=file.executable) as target:
+    git_dir, index = workspace.paths.git_dir, workspace.paths.index_path
+    with WorkTreeFile(root, file.path, git_dir=git_dir, executable=file.executable, index=index) as target:
         fsops.reserve(target.fd, manifest.size, os.fsdecode(file.path))
         write_file(manifest, workspace.store, target.fd, workers, os.fsdecode(file.path))
         if workspace.settings.verify_full:

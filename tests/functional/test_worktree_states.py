@@ -184,7 +184,7 @@ def test_merge_of_one_side_only(line, versions, assert_healthy):
 
 def test_a_conflict_leaves_ours_whole(forked, versions, assert_healthy):
     said = forked.run("merge", "side", code=1)
-    assert b"'m.safetensors' is a different file on both sides" in said.stderr
+    assert b"'m.safetensors': 3 tensors need a decision" in said.stderr
     assert forked.read("m.safetensors") == versions[2]
     assert forked.status() == "UU m.safetensors"
     assert forked.blob(":2:m.safetensors") == forked.blob("main:m.safetensors")

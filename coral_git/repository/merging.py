@@ -1,0 +1,126 @@
+"""``git coral merge``: git's own merge with a strategy in force, and the commit that says what was done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from coral_git import fsops
+from coral_git.errors import UsageError, from_os_error
+from coral_git.git.revisions import resolve_commit
+from coral_git.merge.driver import REPORT
+from coral_git.merge.settings import ENVIRONMENT, Wanted, as_options
+from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.merge_report import MergedFile, read_report, report_file, trailers
+from coral_git.repository.unfinished import require_work_tree, user_git
+
+
+class MergeOptions(NamedTuple):
+    """How branches are merged.
+
+    Attributes:
+        wanted: strategy, parameters and rules.
+        message: of the commit; git's own where it is empty.
+        commit: whether a commit is made.
+        fast_forward: ``"--no-ff"``, ``"--ff-only"``, or empty for what git does.
+        allow_nonfinite: whether new infinities and NaNs are taken.
+    """
+
+    wanted: Wanted = Wanted()
+    message: str = ""
+    commit: bool = True
+    fast_forward: str = ""
+    allow_nonfinite: bool = False
+
+    @property
+    def git_options(self) -> list[str]:
+        """What git is told, for the merge drivers that it starts."""
+        allowed = ["-c", "coral.merge.allowNonFinite=true"] if self.allow_nonfinite else []
+        return [*as_options(self.wanted), *allowed]
+
+
+class MergeResult(NamedTuple):
+    """What came out.
+
+    Attributes:
+        status: ``"merged"``, ``"staged"`` (no commit was asked for), ``"conflict"``, ``"fast-forward"`` or
+            ``"up to date"``.
+        commit: the id of HEAD afterwards.
+        files: the weight files that both sides changed.
+    """
+
+    status: str
+    commit: str
+    files: list[MergedFile]
+
+
+def merge_branch(workspace: Workspace, branch: str, options: MergeOptions) -> MergeResult:
+    """Merge one branch as ``git merge`` does, with trailers that say how.
+
+    Args:
+        workspace: the repository, with a work tree.
+        branch: any revision.
+        options: how.
+
+    Raises:
+        UsageError: there is no such commit, or a strategy or rule cannot be understood.
+        GitError: git cannot tell where HEAD is.
+    """
+    require_work_tree(workspace)
+    resolve_commit(workspace.git, branch)
+    before = resolve_commit(workspace.git, "HEAD")
+    if _merge_head(workspace):
+        raise UsageError(
+            "a merge is not concluded yet", hint="git commit to conclude it, git merge --abort to drop it"
+        )
+    git = user_git(workspace)
+    words = [*options.git_options, "merge", "-q", "--no-commit"]
+    words += [options.fast_forward] if options.fast_forward else []
+    words += ["-m", options.message] if options.message else []
+    with report_file(workspace) as report:
+        environment = {REPORT: report}
+        if options.wanted.strategy:
+            environment[ENVIRONMENT] = options.wanted.strategy
+        code = git.call(*words, branch, env=environment, apart=True)
+        files = read_report(report)
+    if not _merge_head(workspace):
+        if code:
+            return MergeResult("conflict", before, files)
+        after = resolve_commit(workspace.git, "HEAD")
+        return MergeResult("up to date" if after == before else "fast-forward", after, files)
+    record(workspace, trailers(files))
+    if code:
+        return MergeResult("conflict", before, files)
+    if not options.commit:
+        return MergeResult("staged", before, files)
+    if git.call("commit", "-q", "--no-edit", apart=True):
+        return MergeResult("staged", before, files)
+    return MergeResult("merged", resolve_commit(workspace.git, "HEAD"), files)
+
+
+def record(workspace: Workspace, lines: Sequence[str]) -> None:
+    """Put trailers into the message of the merge that is going on; ``git commit`` will take it.
+
+    Raises:
+        GitError: git cannot write them.
+    """
+    if not lines:
+        return
+    path = os.path.join(workspace.paths.git_dir, "MERGE_MSG")
+    try:
+        with open(path, "rb") as file:
+            message = file.read()
+        fsops.replace_file(path, with_trailers(workspace, message, lines))
+    except OSError as error:
+        raise from_os_error(error, "write the message of the merge") from error
+
+
+def with_trailers(workspace: Workspace, message: bytes, lines: Sequence[str]) -> bytes:
+    """A message with trailers at its end, by git's rules."""
+    words = [word for line in lines for word in ("--trailer", line)]
+    return workspace.git.run("interpret-trailers", *words, input=message)
+
+
+def _merge_head(workspace: Workspace) -> bool:
+    return os.path.exists(os.path.join(workspace.paths.git_dir, "MERGE_HEAD"))

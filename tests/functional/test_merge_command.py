@@ -1,0 +1,214 @@
+"""``git coral merge``: one branch, several, previews, and what the commit records."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+FILE = "m.safetensors"
+
+
+@pytest.fixture
+def tensors_of():
+    load = pytest.importorskip("safetensors.numpy").load
+
+    def read(repo, name=FILE):
+        return load(repo.read(name))
+
+    return read
+
+
+def tuned(tensors, seed, *names):
+    random = np.random.default_rng(seed)
+    steps = {name: random.standard_normal(tensors[name].shape).astype(np.float32) / 100 for name in names}
+    return {**tensors, **{name: tensors[name] + step for name, step in steps.items()}}
+
+
+@pytest.fixture
+def branches(repo, safetensors, model):
+    """Branches ``one``, ``two``, ... that all changed ``embed.weight``, and another tensor each."""
+
+    def make(*names):
+        base = model(layers=len(names))
+        versions = {"main": base}
+        repo.commit("base", m__safetensors=safetensors(base), notes__txt=b"first\n")
+        for number, name in enumerate(names):
+            repo.git("switch", "-q", "-c", name, "main")
+            versions[name] = tuned(base, number, "embed.weight", f"layer.{number}.weight")
+            repo.commit(name, m__safetensors=safetensors(versions[name]), **{f"{name}__txt": name.encode()})
+        repo.git("switch", "-q", names[0])
+        return versions
+
+    return make
+
+
+def trailers(repo, key):
+    return repo.git("log", "-1", f"--format=%(trailers:key={key},valueonly)").splitlines()
+
+
+def test_a_branch_with_a_strategy(repo, branches, tensors_of, assert_healthy):
+    versions = branches("one", "two")
+    said = repo.coral("merge", "two", "--strategy", "weighted", "--alpha", "0.3", "--rule", "layer.1.*=ours")
+    assert said.startswith("merged as ")
+    found = tensors_of(repo)
+    expected = (
+        np.float32(0.3) * versions["one"]["embed.weight"] + np.float32(0.7) * versions["two"]["embed.weight"]
+    )
+    assert np.allclose(found["embed.weight"], expected, rtol=1e-6, atol=1e-7)
+    assert trailers(repo, "Coral-Merge") == ["weighted:alpha=0.3", ""] or trailers(repo, "Coral-Merge")[0]
+    assert "weighted:alpha=0.3" in trailers(repo, "Coral-Merge")
+    assert "layer.1.*=ours" in trailers(repo, "Coral-Merge-Rule")
+    assert f"{FILE} 1 merged, 1 theirs, 1 ours, 2 unchanged" in trailers(repo, "Coral-Merge-Tensors")
+    assert repo.git("log", "-1", "--format=%s") == "Merge branch 'two' into one"
+    assert repo.git("log", "-1", "--format=%P").count(" ") == 1
+    assert repo.read("two.txt") == b"two"
+    assert not repo.status()
+    assert_healthy(repo)
+
+
+def test_a_merge_can_be_made_again_from_its_trailers(repo, branches):
+    branches("one", "two")
+    repo.coral("merge", "two", "--strategy", "dare-ties", "--seed", "5", "--density", "0.8", "-m", "again")
+    first = repo.blob(f"HEAD:{FILE}")
+    assert repo.git("log", "-1", "--format=%s") == "again"
+    strategy = next(filter(None, trailers(repo, "Coral-Merge")))
+    repo.git("reset", "-q", "--hard", "HEAD~1")
+    repo.git("merge", "-q", "--no-edit", "two", env={"CORAL_MERGE_STRATEGY": strategy})
+    assert repo.blob(f"HEAD:{FILE}") == first
+
+
+def test_the_command_is_stronger_than_every_setting(repo, branches, tensors_of):
+    versions = branches("one", "two")
+    repo.git("config", "coral.merge.strategy", "ours")
+    repo.git("config", "coral.merge.rule", "embed.*=base")
+    repo.coral(
+        "merge",
+        "two",
+        "--strategy",
+        "average",
+        "--rule",
+        "embed.*=theirs",
+        env={"CORAL_MERGE_STRATEGY": "base"},
+    )
+    assert np.array_equal(tensors_of(repo)["embed.weight"], versions["two"]["embed.weight"])
+
+
+def test_a_conflict_keeps_the_trailers_for_the_commit(repo, branches, tensors_of, assert_healthy):
+    versions = branches("one", "two")
+    done = repo.run("coral", "merge", "two", "--rule", "layer.0.*=ours", code=1)
+    assert b"1 tensor needs a decision ('embed.weight' changed on both sides)" in done.stderr
+    assert repo.status() == f"UU {FILE}\nA  two.txt"
+    assert b"not concluded" in repo.run("coral", "merge", "two", code=2).stderr
+    repo.coral("resolve", FILE, "--strategy", "average")
+    repo.git("commit", "-q", "--no-edit")
+    assert "layer.0.*=ours" in trailers(repo, "Coral-Merge-Rule")
+    mean = (versions["one"]["embed.weight"] + versions["two"]["embed.weight"]) / 2
+    assert np.array_equal(tensors_of(repo)["embed.weight"], mean)
+    assert_healthy(repo)
+
+
+def test_what_git_does_alone(repo, branches):
+    branches("one", "two")
+    assert repo.coral("merge", "main") == "up to date"
+    repo.git("switch", "-q", "main")
+    assert repo.coral("merge", "one", "--no-ff", "-m", "kept").startswith("merged as")
+    repo.git("reset", "-q", "--hard", "HEAD~1")
+    assert repo.coral("merge", "one") == "fast-forward"
+    repo.git("switch", "-q", "two")
+    assert repo.run("coral", "merge", "one", "--ff-only", "--strategy", "average", code=1).stderr
+    assert "staged" in repo.coral("merge", "one", "--no-commit", "--strategy", "average")
+    assert repo.git("rev-parse", "MERGE_HEAD") == repo.git("rev-parse", "one")
+    repo.git("merge", "--abort")
+    assert b"'nothing' is no commit" in repo.run("coral", "merge", "nothing", code=2).stderr
+    assert (
+        b"unknown merge strategy 'x'" in repo.run("coral", "merge", "one", "--strategy", "x", code=2).stderr
+    )
+    repo.write("one.txt", b"mine")
+    assert repo.run("coral", "merge", "one", "--strategy", "average", code=1).stderr
+    assert repo.read("one.txt") == b"mine"
+
+
+def test_a_preview_touches_nothing(repo, branches, assert_healthy):
+    versions = branches("one", "two")
+    before = (repo.git("rev-parse", "HEAD"), repo.status(), repo.packs(), repo.read(FILE))
+    shown = repo.coral("merge", "two", "--dry-run", "--strategy", "average")
+    lines = [line.split() for line in shown.splitlines()]
+    assert lines[0] == [FILE, "(average)"]
+    table = {line[0]: line[1:] for line in lines[1:]}
+    base, one, two = (versions[name]["embed.weight"].astype(float) for name in ("main", "one", "two"))
+    deltas = [one - base, two - base]
+    norms = [np.linalg.norm(delta) for delta in deltas]
+    cosine = float((deltas[0] * deltas[1]).sum() / norms[0] / norms[1])
+    assert table["embed.weight"] == ["average", *(f"{norm:.4g}" for norm in norms), f"{cosine:.4g}"]
+    assert table["layer.0.weight"][0] == "ours"
+    assert table["layer.0.weight"][2:] == ["0", "-"]
+    found = json.loads(repo.coral("merge", "two", "-n", "--json", code=1))
+    assert [one["outcome"] for one in found[0]["tensors"]] == ["conflict", "ours", "theirs"]
+    assert found[0]["reason"] == "1 tensor needs a decision"
+    assert (repo.git("rev-parse", "HEAD"), repo.status(), repo.packs(), repo.read(FILE)) == before
+    assert_healthy(repo)
+
+
+def test_several_branches_make_one_commit(repo, branches, tensors_of, assert_healthy):
+    versions = branches("one", "two", "three")
+    said = repo.coral("merge", "two", "three", "--strategy", "average")
+    assert said.startswith("merged as ")
+    found = tensors_of(repo)
+    sides = [versions[name]["embed.weight"] for name in ("one", "two", "three")]
+    assert np.allclose(found["embed.weight"], sum(sides) / 3, rtol=1e-6, atol=1e-7)
+    for number, name in enumerate(("one", "two", "three")):
+        assert np.array_equal(found[f"layer.{number}.weight"], versions[name][f"layer.{number}.weight"])
+        assert repo.read(f"{name}.txt") == name.encode()
+    parents = repo.git("log", "-1", "--format=%P").split()
+    assert parents == [repo.git("rev-parse", name) for name in ("HEAD^1", "two", "three")]
+    assert repo.git("log", "-1", "--format=%s") == "Merge branches 'two' and 'three'"
+    assert f"{FILE} 1 merged, 2 theirs, 1 ours, 3 unchanged" in trailers(repo, "Coral-Merge-Tensors")
+    assert not repo.status()
+    assert_healthy(repo)
+
+
+def test_several_branches_with_weights(repo, branches, tensors_of):
+    versions = branches("one", "two", "three")
+    repo.coral("merge", "two", "three", "--strategy", "weighted", "--weights", "2/1/1")
+    sides = [versions[name]["embed.weight"].astype(float) for name in ("one", "two", "three")]
+    expected = sides[0] / 2 + sides[1] / 4 + sides[2] / 4
+    assert np.allclose(tensors_of(repo)["embed.weight"], expected, rtol=1e-6, atol=1e-7)
+
+
+def test_several_branches_that_contradict_each_other(repo, branches, assert_healthy):
+    branches("one", "two", "three")
+    for name in ("two", "three"):
+        repo.git("switch", "-q", name)
+        repo.commit("notes", notes__txt=name.encode())
+    repo.git("switch", "-q", "one")
+    before = repo.git("rev-parse", "HEAD")
+    done = repo.run("coral", "merge", "two", "three", "--strategy", "average", code=1)
+    assert b"contradict each other in 'notes.txt'" in done.stderr
+    done = repo.run("coral", "merge", "main", "two", code=1)
+    assert b"1 tensor needs a decision" in done.stderr
+    assert (repo.git("rev-parse", "HEAD"), repo.status()) == (before, "")
+    repo.coral("merge", "main", "two", "--strategy", "average")
+    assert repo.git("log", "-1", "--format=%P").count(" ") == 1
+    assert repo.coral("merge", "main", "two") == "up to date"
+    assert_healthy(repo)
+
+
+def test_local_changes_are_not_overwritten(repo, branches):
+    branches("one", "two", "three")
+    repo.write("two.txt", b"mine")
+    done = repo.run("coral", "merge", "two", "three", "--strategy", "average", code=18)
+    assert b"commit or stash your changes" in done.stderr
+    assert repo.read("two.txt") == b"mine"
+
+
+def test_a_merge_can_be_aborted_at_once(repo, branches, tensors_of, assert_healthy):
+    """What git wrote in the same second as its index must not look modified because we changed the index."""
+    versions = branches("one", "two")
+    repo.git("merge", "-q", "--no-commit", "two", env={"CORAL_MERGE_STRATEGY": "average"})
+    assert (repo.path / "two.txt").exists()
+    repo.git("merge", "--abort")
+    assert np.array_equal(tensors_of(repo)["embed.weight"], versions["one"]["embed.weight"])
+    assert not repo.status()
+    assert_healthy(repo)
