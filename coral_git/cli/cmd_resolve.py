@@ -10,6 +10,7 @@ import click
 from coral_git.cli.contested import contested_json, contested_lines
 from coral_git.cli.merge_options import wanted_options
 from coral_git.cli.options import dry_run_option, json_option, print_json
+from coral_git.manifest.escape import escape_name
 from coral_git.merge.driver import count_outcomes
 from coral_git.merge.settings import Wanted
 from coral_git.pipeline.messages import show_path
@@ -73,6 +74,12 @@ def _print(done: Resolution, dry_run: bool) -> None:
     click.echo(f"'{shown}': {done.reason}")
     for line in contested_lines(done.left, show_all=False):
         click.echo(line)
+    for bad in done.bad:
+        click.echo(f"  {escape_name(bad.name)}  {bad.values} value{'s' if bad.values != 1 else ''}")
+    if done.bad:
+        print(
+            "hint: another strategy, or git -c coral.merge.allowNonFinite=true coral resolve", file=sys.stderr
+        )
     if done.left:
         print(
             f"hint: git coral resolve '{shown}' --tensor GLOB --strategy ours (or theirs, …)", file=sys.stderr

@@ -7,17 +7,21 @@ and a few lines say why and what to type. A manifest never gets conflict markers
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 from coral_git import fsops
 from coral_git.errors import CoralError, UsageError, from_os_error
+from coral_git.git.objects import blob_oid
 from coral_git.limits import DEFAULT_LIMITS
 from coral_git.manifest.entries import Manifest
 from coral_git.manifest.escape import printable
 from coral_git.manifest.parse import parse
+from coral_git.manifest.render import render
 from coral_git.merge.choices import Choices
 from coral_git.merge.merge_file import FileMerge, merge_file
 from coral_git.merge.plan import Plan
@@ -78,6 +82,7 @@ def _merge(
         )
     _record(path, result, choices)
     if result.reason:
+        _remember(workspace, path, (base, *sides), result, choices)
         return _explain(path, result, choices)
     try:
         fsops.replace_file(out, result.text)
@@ -133,6 +138,22 @@ def _conflict(path: bytes, reason: str) -> int:
         file=sys.stderr,
     )
     return _CONFLICT
+
+
+def _remember(
+    workspace: Workspace,
+    path: bytes,
+    versions: Sequence[Manifest | None],
+    result: FileMerge,
+    choices: Choices,
+) -> None:
+    """Write down what is settled, so that the user need not say it again; failing to is no failure."""
+    from coral_git.merge.settled import remember
+
+    kind = workspace.paths.object_format
+    base, ours, theirs = ("" if one is None else blob_oid(render(one), kind).hex() for one in versions)
+    with contextlib.suppress(CoralError):
+        remember(workspace, path, (base, ours, theirs), result, choices)
 
 
 def _record(path: bytes, result: FileMerge, choices: Choices) -> None:

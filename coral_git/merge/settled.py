@@ -1,7 +1,8 @@
 """What was settled of a conflict before all of it was: a small file in the git directory.
 
-Which strategy each tensor got is remembered for a path and the blobs of its three versions; for other
-versions nothing is. The file is ``docs/format/resolved.md``. Losing it costs typing a command again.
+The merge driver and ``git coral resolve`` write down which strategy each tensor got, for a path and the blobs
+of its three versions; where those are other ones, nothing is settled. ``docs/format/resolved.md`` describes
+the file. Losing it costs typing a command again.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any, NamedTuple
 from coral_git import fsops
 from coral_git.errors import UsageError, from_os_error
 from coral_git.git.revisions import list_index
-from coral_git.merge.choices import TAKING, Choice, parse_choice
+from coral_git.merge.choices import TAKING, Choice, Choices, parse_choice
 from coral_git.merge.conflicts import Conflict
+from coral_git.merge.merge_file import FileMerge
+from coral_git.merge.three_way import Outcome
 from coral_git.pipeline.workspace import Workspace
 
 FILE_NAME = "coral-resolved.json"
@@ -28,7 +31,7 @@ class Settled(NamedTuple):
 
     Attributes:
         tensors: the choice for each tensor that needs no decision any more.
-        rest: one of ``TAKING``, for what is no tensor; empty where nobody said.
+        rest: one of ``TAKING``, for what is no tensor; empty where nothing was settled.
     """
 
     tensors: Mapping[str, Choice] = {}
@@ -44,17 +47,28 @@ def recall(workspace: Workspace, conflict: Conflict) -> Settled:
         return Settled()
 
 
-def remember(workspace: Workspace, conflict: Conflict, settled: Settled) -> None:
-    """Write down what is settled.
+def remember(
+    workspace: Workspace, path: bytes, stages: tuple[str, str, str], merged: FileMerge, choices: Choices
+) -> None:
+    """Write down what a merge that ended in a conflict has settled.
+
+    Args:
+        workspace: the repository.
+        path: the file.
+        stages: the ids of the blobs of base, ours and theirs; empty where there is none.
+        merged: the merge.
+        choices: what decided.
 
     Raises:
         CoralError: the file cannot be written.
     """
+    bad = {one.name for one in merged.bad}
     chosen: dict[str, list[str]] = {}
-    for name, choice in settled.tensors.items():
-        chosen.setdefault(str(choice), []).append(name)
-    record = {"stages": list(conflict.stages), "rest": settled.rest, "tensors": chosen}
-    _write(workspace, {**_others(workspace, conflict.path), os.fsdecode(conflict.path): record})
+    for one in merged.plan.decisions if merged.plan else ():
+        if one.choice is not None and one.outcome is not Outcome.CONFLICT and one.change.name not in bad:
+            chosen.setdefault(str(one.choice), []).append(one.change.name)
+    record = {"stages": list(stages), "rest": choices.rest, "tensors": chosen}
+    _write(workspace, {**_read(workspace), os.fsdecode(path): record})
 
 
 def forget(workspace: Workspace, path: bytes) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from coral_git.errors import UsageError
+from coral_git.merge.build import BadValues
 from coral_git.merge.choices import BASE, OURS, THEIRS, Choices
 from coral_git.merge.conflicts import Conflict
 from coral_git.merge.decide import Decision
-from coral_git.merge.merge_file import FileMerge, merge_file, plan_file
+from coral_git.merge.merge_file import merge_file, plan_file
 from coral_git.merge.plan import Plan
 from coral_git.merge.settings import Wanted, choices_with
-from coral_git.merge.settled import Settled, recall, remember
-from coral_git.merge.three_way import Outcome
+from coral_git.merge.settled import recall, remember
 from coral_git.pipeline.messages import show_path
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.conflicts import configured_choices, find_conflicts
@@ -34,6 +34,7 @@ class Resolution(NamedTuple):
         plan: what was planned; None where a version was taken as a whole.
         reason: why it is still a conflict; empty where it is settled.
         is_removed: whether the result is that the file is deleted.
+        bad: computed tensors with new values that are not finite.
     """
 
     path: bytes
@@ -41,6 +42,7 @@ class Resolution(NamedTuple):
     plan: Plan | None = None
     reason: str = ""
     is_removed: bool = False
+    bad: tuple[BadValues, ...] = ()
 
     @property
     def left(self) -> list[Decision]:
@@ -104,10 +106,12 @@ def _resolve(
     told = None if progress is None else lambda now, total: progress(shown, now, total)
     merged = merge_file(workspace, conflict.path, base, conflict.sides, choices, told)
     if merged.reason:
-        _keep(workspace, conflict, merged, choices)
+        if not conflict.is_unmerged:
+            make_unmerged(workspace, conflict)
+        remember(workspace, conflict.path, conflict.stages, merged, choices)
     else:
         write_result(workspace, conflict, merged.text, conflict.mode, force)
-    return done._replace(plan=merged.plan, reason=merged.reason)
+    return done._replace(plan=merged.plan, reason=merged.reason, bad=merged.bad)
 
 
 def _choices(workspace: Workspace, conflict: Conflict, wanted: Wanted) -> Choices:
@@ -137,15 +141,3 @@ def _resolve_as_a_whole(
     if not dry_run:
         take_version(workspace, conflict, taken, force)
     return done._replace(is_removed=taken is None)
-
-
-def _keep(workspace: Workspace, conflict: Conflict, merged: FileMerge, choices: Choices) -> None:
-    """Remember what is settled so far, and make a broken manifest a conflict that git knows."""
-    tensors = {
-        one.change.name: one.choice
-        for one in (merged.plan.decisions if merged.plan else ())
-        if one.choice is not None and one.outcome is not Outcome.CONFLICT
-    }
-    if not conflict.is_unmerged:
-        make_unmerged(workspace, conflict)
-    remember(workspace, conflict, Settled(tensors, choices.rest))
