@@ -13,7 +13,7 @@ from coral_git.pipeline.workspace import Workspace
 
 _HINTS = {
     "raw": "run 'git coral install', then 'git add --renormalize .' and commit",
-    "manifest": "take one side's whole version of the file and commit it again",
+    "manifest": "git coral resolve PATH --strategy average (or ours, theirs, …), then commit",
     "version": "install a newer coral-git",
     "missing": "whoever made the commit has the objects: run 'git coral push' there",
 }

@@ -285,7 +285,7 @@ def _check_head(workspace: Workspace) -> Iterator[Finding]:
             "error",
             "damaged-manifest",
             f"committed with a damaged manifest: {_shown(broken)}",
-            "git checkout GOOD_COMMIT -- PATH && git commit",
+            "git coral resolve PATH --strategy average, or git checkout GOOD_COMMIT -- PATH; then git commit",
         )
 
 

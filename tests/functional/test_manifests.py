@@ -70,7 +70,7 @@ def with_returns(old: bytes, _new: bytes) -> bytes:
     [
         (conflicted, "conflict markers", "git checkout --ours"),
         (whole_conflict, "conflict markers", "git checkout --ours"),
-        (mixed, "lines of two versions are mixed, or it was edited", "git checkout HEAD -- PATH"),
+        (mixed, "lines of two versions are mixed, or it was edited", "git coral resolve PATH"),
         (edited, "lines of two versions are mixed, or it was edited", "git checkout HEAD -- PATH"),
         (cut_short, "its end is missing", "git checkout HEAD -- PATH"),
         (with_returns, "converted to CRLF", "-text"),

@@ -223,8 +223,10 @@ def test_hints_for_the_owner(sample: bytes) -> None:
     assert "git checkout --ours -- PATH" in error.hint
     assert "git checkout --theirs -- PATH" in error.hint
     assert "--merge" in error.hint
+    assert "git coral resolve PATH" in error.hint
     error = refused(sample.replace(b"\n", b"\r\n"), "CRLF")
     assert "-text" in error.hint
+    assert "git coral resolve" not in error.hint
     error = refused(b"\xef\xbb\xbf" + sample, "byte order mark")
     assert "-text" in error.hint
     refused(sample[:-1], "its end is missing")
