@@ -15,7 +15,7 @@ from coral_git.merge.settings import Wanted
 from coral_git.pipeline.messages import show_path
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.merge_preview import Preview, changed, preview
-from coral_git.repository.merge_report import MergedFile
+from coral_git.repository.merge_report import MergedFile, outcomes_of
 from coral_git.repository.merging import MergeOptions, MergeResult, merge_branch
 from coral_git.repository.octopus import merge_branches
 
@@ -114,10 +114,7 @@ def _print_preview(one: Preview) -> None:
 
 
 def _counts(one: Preview) -> str:
-    outcomes: dict[str, int] = {}
-    for decision in one.result.plan.decisions if one.result.plan else ():
-        outcomes[decision.outcome] = outcomes.get(decision.outcome, 0) + 1
-    return MergedFile("", "", (), outcomes).counts
+    return MergedFile("", "", (), outcomes_of(one.result)).counts
 
 
 def _number(value: float | None) -> str:

@@ -34,6 +34,8 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Merge": {
         "merge": "merge",
+        "cherry-pick": "cherry_pick",
+        "revert": "revert",
         "resolve": "resolve",
     },
     "Store": {

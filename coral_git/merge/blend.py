@@ -29,12 +29,14 @@ class Work(NamedTuple):
     """A tensor that is to be computed.
 
     Attributes:
-        change: its versions; the sides that did not change it take no part.
+        change: its versions.
+        taking_part: the numbers of the sides that it is made of.
         choice: how.
         place: where in the new file it belongs.
     """
 
     change: Change
+    taking_part: tuple[int, ...]
     choice: Choice
     place: TensorSegment
 
@@ -43,7 +45,8 @@ class StoredVersions:
     """A tensor in all versions that take part in a merge, read from the store. For one thread.
 
     Args:
-        change: the tensor; every changed side has it, with the same dtype and shape.
+        change: the tensor.
+        numbers: the sides that take part; each has it, with the same dtype and shape.
         manifests: the common ancestor's, or None, and those of the sides, for messages.
         store: has the objects.
         held: reads objects that are at hand elsewhere.
@@ -53,13 +56,13 @@ class StoredVersions:
     def __init__(
         self,
         change: Change,
+        numbers: Sequence[int],
         manifests: Sequence[Manifest | None],
         store: Store,
         held: Mapping[ObjectId, ReadRange] | None = None,
         *,
         with_base: bool = True,
     ) -> None:
-        numbers = change.changed
         entries = [change.sides[number] for number in numbers]
         self._entry = next(entry for entry in entries if entry is not None)
         own = [manifests[number + 1] for number in numbers]
@@ -140,7 +143,9 @@ class Blender:
     def _versions(self, work: Work, *, anywhere: bool = True) -> StoredVersions:
         needs_base = work.choice.needs_base
         held = self._held if anywhere else None
-        return StoredVersions(work.change, self._manifests, self._store, held, with_base=needs_base)
+        return StoredVersions(
+            work.change, work.taking_part, self._manifests, self._store, held, with_base=needs_base
+        )
 
     def _prepare(self, work: Work) -> tuple[Work, Blend]:
         strategy = registry.strategy_by_name(work.choice.strategy)
@@ -188,7 +193,7 @@ def _taking_part(work: Work) -> Parameters:
     weights = parameters.weights or (1.0,) * len(work.change.sides)
     if len(weights) != len(work.change.sides):
         raise UsageError(f"{len(weights)} weights for {len(work.change.sides)} sides")
-    return parameters._replace(weights=tuple(weights[number] for number in work.change.changed))
+    return parameters._replace(weights=tuple(weights[number] for number in work.taking_part))
 
 
 def _appeared(values: Values, data: Buffer, block: Block, dtype: DType) -> int:

@@ -163,7 +163,7 @@ class _NewFile:
             from coral_git.merge.blend import Blender, Work  # imports numpy
 
             works = [
-                Work(decision.change, decision.choice, place)
+                Work(decision.change, decision.taking_part, decision.choice, place)
                 for place in self._layout.tensors
                 if (decision := self.computed.get(place.name)) is not None and decision.choice is not None
             ]

@@ -65,6 +65,7 @@ class Choices(NamedTuple):
         integers: one of ``TAKING``: for integers, booleans and quantized values that no rule names.
         rest: one of ``TAKING``: for what is no tensor.
         allow_nonfinite: whether a result may have values that are not finite where all versions had.
+        everyone: whether all sides take part in a tensor that any of them changed, where all have it.
         settled: single tensors; stronger than all rules.
     """
 
@@ -73,6 +74,7 @@ class Choices(NamedTuple):
     integers: str = OURS
     rest: str = OURS
     allow_nonfinite: bool = False
+    everyone: bool = False
     settled: Mapping[str, Choice] = MappingProxyType({})
 
     def for_tensor(self, name: str) -> tuple[Choice, bool]:

@@ -22,6 +22,7 @@ class Decision(NamedTuple):
             where the result does not have it.
         choice: the strategy and its parameters, where one was asked.
         reason: why nobody can say, in a conflict.
+        taking_part: the numbers of the sides that a computed tensor is made of.
     """
 
     change: Change
@@ -29,6 +30,7 @@ class Decision(NamedTuple):
     result: TensorEntry | None
     choice: Choice | None = None
     reason: str = ""
+    taking_part: tuple[int, ...] = ()
 
 
 def decide(changes: Iterable[Change], choices: Choices) -> list[Decision]:
@@ -37,18 +39,29 @@ def decide(changes: Iterable[Change], choices: Choices) -> list[Decision]:
 
 
 def _decide(change: Change, choices: Choices) -> Decision:
-    if not change.is_contested:
+    taking_part = change.changed
+    if choices.everyone and taking_part and _is_the_same_kind(change):
+        taking_part = tuple(range(len(change.sides)))
+    versions = [change.sides[number] for number in taking_part]
+    if len(set(versions)) < 2:
         return Decision(change, change.outcome, change.result)
     choice, is_ruled = choices.for_tensor(change.name)
-    versions = [change.sides[number] for number in change.changed]
     if choice.strategy not in TAKING and not is_ruled and not _are_floats(versions):
+        if not change.is_contested:
+            return Decision(change, change.outcome, change.result)
         choice = Choice(choices.integers)
     if choice.strategy in TAKING:
         return _take(change, choice)
     reason = _obstacle(change, versions, choice)
     if reason:
         return Decision(change, Outcome.CONFLICT, change.sides[0], choice, reason)
-    return Decision(change, Outcome.MERGED, versions[0], choice)
+    return Decision(change, Outcome.MERGED, versions[0], choice, taking_part=taking_part)
+
+
+def _is_the_same_kind(change: Change) -> bool:
+    """Whether every side and the common ancestor have the tensor with the same dtype and shape."""
+    versions = (change.base, *change.sides)
+    return len({one and (one.dtype, one.shape) for one in versions}) == 1
 
 
 def _take(change: Change, choice: Choice) -> Decision:

@@ -93,6 +93,8 @@ def plan_file(
 def _as_a_whole(base: Manifest | None, sides: Sequence[Manifest], choices: Choices) -> FileMerge | None:
     """Files that are equal, or in which no tensors were found."""
     digests = {side.sha256 for side in sides}
+    if choices.everyone and len(digests) > 1 and all(side.tensor_count is not None for side in sides):
+        return None
     changed = [side for side in sides if base is None or side.sha256 != base.sha256]
     if len(digests) == 1 or len({side.sha256 for side in changed}) == 1:
         return FileMerge(render(changed[0] if changed else sides[0]))
@@ -115,7 +117,7 @@ def _bring_versions(workspace: Workspace, path: bytes, plan: Plan) -> None:
     """Fetch what tensors are computed from."""
     computed = [one for one in plan.decisions if one.outcome is Outcome.MERGED]
     for number, side in enumerate(plan.sides):
-        wanted = [one.change.sides[number] for one in computed if number in one.change.changed]
+        wanted = [one.change.sides[number] for one in computed if number in one.taking_part]
         _bring(workspace, path, side._replace(tensors=tuple(one for one in wanted if one), rest=()))
     if plan.base is not None:
         using = [one for one in computed if one.choice is not None and one.choice.needs_base]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from coral_git import fsops
 from coral_git.manifest.escape import printable
+from coral_git.merge.merge_file import FileMerge
 from coral_git.merge.three_way import Outcome
 from coral_git.pipeline.workspace import Workspace
 
@@ -60,6 +62,11 @@ def read_report(path: str) -> list[MergedFile]:
         MergedFile(one["path"], one["strategy"], tuple(one["rules"]), one["outcomes"], one["reason"])
         for one in found
     ]
+
+
+def outcomes_of(result: FileMerge) -> dict[str, int]:
+    """How many tensors met with which outcome."""
+    return Counter(str(one.outcome) for one in result.plan.decisions) if result.plan else {}
 
 
 def trailers(files: list[MergedFile]) -> list[str]:

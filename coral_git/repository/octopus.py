@@ -14,17 +14,16 @@ from contextlib import suppress
 
 from coral_git import fsops
 from coral_git.errors import CoralError, GitError
-from coral_git.git.drivers import MERGE_STRATEGIES
 from coral_git.git.revisions import list_tree, resolve_commit
 from coral_git.merge.choices import Choices
 from coral_git.merge.merge_file import FileMerge, merge_file
 from coral_git.merge.settings import choices_with, read_choices
-from coral_git.merge.three_way import Outcome
 from coral_git.pipeline.messages import show_path
 from coral_git.pipeline.progress import Progress
 from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.applying import KEEP_OURS
 from coral_git.repository.merge_preview import Versions, changed_weights, common_ancestor
-from coral_git.repository.merge_report import MergedFile, trailers
+from coral_git.repository.merge_report import MergedFile, outcomes_of, trailers
 from coral_git.repository.merging import MergeOptions, MergeResult, with_trailers
 from coral_git.repository.unfinished import require_work_tree, user_git
 
@@ -66,15 +65,17 @@ def _independent(workspace: Workspace, branches: Sequence[str]) -> list[str]:
 
 def _fold(workspace: Workspace, commits: Sequence[str]) -> str:
     """The tree of all commits, in which contested weights are those of the first."""
-    ours = [
-        word
-        for name in ("coral", *(f"coral-{strategy}" for strategy in MERGE_STRATEGIES))
-        for word in ("-c", f"merge.{name}.driver=true")
-    ]
     current, tree = commits[0], f"{commits[0]}^{{tree}}"
     for commit in commits[1:]:
         merged = workspace.git.run(
-            *ours, "merge-tree", "--write-tree", "--name-only", "--no-messages", current, commit, check=False
+            *KEEP_OURS,
+            "merge-tree",
+            "--write-tree",
+            "--name-only",
+            "--no-messages",
+            current,
+            commit,
+            check=False,
         )
         tree, *conflicts = merged.decode("utf-8", "surrogateescape").split("\n")
         if any(conflicts):
@@ -123,11 +124,8 @@ def _merge(workspace: Workspace, versions: Versions, options: MergeOptions) -> t
 
 
 def _described(path: bytes, choices: Choices, result: FileMerge) -> MergedFile:
-    outcomes: dict[str, int] = {}
-    for one in result.plan.decisions if result.plan else ():
-        outcomes[Outcome(one.outcome)] = outcomes.get(one.outcome, 0) + 1
     rules = tuple(f"{rule.pattern}={rule.choice}" for rule in choices.rules)
-    return MergedFile(os.fsdecode(path), str(choices.default), rules, outcomes)
+    return MergedFile(os.fsdecode(path), str(choices.default), rules, outcomes_of(result))
 
 
 def _replace(workspace: Workspace, tree: str, lines: Sequence[bytes]) -> str:
