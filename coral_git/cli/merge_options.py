@@ -8,7 +8,10 @@ from typing import Any
 
 import click
 
+from coral_git.errors import UsageError
 from coral_git.merge.settings import Wanted
+from coral_git.repository.choosing import Search
+from coral_git.repository.evaluating import Evaluation, Score
 
 _PARAMETERS = (
     ("alpha", "The share of ours in 'weighted' and 'slerp', 0 to 1."),
@@ -42,3 +45,47 @@ def wanted_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         decorated = option(decorated)
     return decorated
+
+
+def search_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options about candidates and their scores; the function gets them as one argument ``search``."""
+
+    @wraps(function)
+    def gather(
+        evaluated: str | None, maximize: bool | None, sweeps: tuple[str, ...], tried: str, **others: object
+    ) -> object:
+        if evaluated is None:
+            if sweeps or tried or maximize is not None:
+                raise UsageError("candidates need a command that scores", hint="--eval './score.sh {model}'")
+            return function(search=None, **others)
+        evaluation = Evaluation(evaluated, maximize is not False)
+        strategies = tuple(filter(None, tried.split(",")))
+        return function(search=Search(evaluation, strategies, sweeps, _tell), **others)
+
+    options = [
+        click.option(
+            "--eval",
+            "evaluated",
+            metavar="COMMAND",
+            help="Scores a candidate: {model} is its file; the last number printed counts.",
+        ),
+        click.option(
+            "--maximize/--minimize", default=None, help="Whether a higher score is better."
+        ),
+        click.option(
+            "--sweep",
+            "sweeps",
+            metavar="NAME=FROM:TO:STEP",
+            multiple=True,
+            help="Values of a parameter to try.",
+        ),
+        click.option("--try", "tried", metavar="NAME,NAME...", default="", help="Strategies to try."),
+    ]
+    decorated: Callable[..., Any] = gather
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
+def _tell(score: Score) -> None:
+    click.echo(f"{score.name}: {score.value:g}", err=True)

@@ -218,6 +218,25 @@ class Git:
         return {**kept, "LC_ALL": "C", **(added or {})}
 
 
+def run_for_user(line: str, directory: str) -> tuple[int, bytes]:
+    """Run a line that the user typed, by the shell; its standard error is that of this process.
+
+    Nothing but an argument of a command of coral-git may come here, never what a repository says.
+
+    Returns:
+        The exit code, and what it printed.
+    """
+    done = subprocess.run(
+        line,
+        shell=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd=directory,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
 class _Tail:
     """Reads a pipe beside the reader of another one, and keeps the end of what came."""
 

@@ -25,6 +25,7 @@ class MergeOptions(NamedTuple):
         commit: whether a commit is made.
         fast_forward: ``"--no-ff"``, ``"--ff-only"``, or empty for what git does.
         allow_nonfinite: whether new infinities and NaNs are taken.
+        trailers: lines that the commit records besides.
     """
 
     wanted: Wanted = Wanted()
@@ -32,6 +33,7 @@ class MergeOptions(NamedTuple):
     commit: bool = True
     fast_forward: str = ""
     allow_nonfinite: bool = False
+    trailers: tuple[str, ...] = ()
 
     @property
     def git_options(self) -> list[str]:
@@ -89,7 +91,7 @@ def merge_branch(workspace: Workspace, branch: str, options: MergeOptions) -> Me
             return MergeResult("conflict", before, files)
         after = resolve_commit(workspace.git, "HEAD")
         return MergeResult("up to date" if after == before else "fast-forward", after, files)
-    record(workspace, trailers(files))
+    record(workspace, [*trailers(files), *options.trailers])
     if code:
         return MergeResult("conflict", before, files)
     if not options.commit:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from coral_git import fsops
-from coral_git.errors import CoralError, GitError
+from coral_git.errors import CoralError, GitError, UsageError
 from coral_git.git.revisions import list_tree, resolve_commit
-from coral_git.merge.choices import Choices
+from coral_git.merge.choices import Choice, Choices
 from coral_git.merge.merge_file import FileMerge, merge_file
 from coral_git.merge.settings import choices_with, read_choices
 from coral_git.pipeline.messages import show_path
@@ -39,21 +39,68 @@ def merge_branches(workspace: Workspace, branches: Sequence[str], options: Merge
         CoralError: the branches contradict each other; nothing has changed.
     """
     require_work_tree(workspace)
-    if workspace.git.version < _NEEDED:
-        raise GitError("several branches can be merged with git 2.38 or newer", hint="merge them one by one")
     commits = _independent(workspace, branches)
     head = resolve_commit(workspace.git, "HEAD")
     if commits == [head]:
         return MergeResult("up to date", head, [])
-    files: list[MergedFile] = []
-    target = commits[0]
-    if len(commits) > 1:
-        tree = _fold(workspace, commits)
-        tree, files = _with_weights(workspace, tree, commits, options)
-        target = _commit(workspace, tree, commits, branches, options, files)
+    if len(commits) == 1:
+        _move(workspace, commits[0])
+        return MergeResult("fast-forward", commits[0], [])
+    base = common_ancestor(workspace.git, commits)
+    found = changed_weights(workspace, base, commits)
+    contested = [one for one in found if len(one.changed) > 1]
+    return _merge_all(workspace, contested, commits, branches, options)
+
+
+def merge_models(
+    workspace: Workspace, choice: Choice, models: Sequence[str], base: str, options: MergeOptions
+) -> MergeResult:
+    """Merge the weights of some revisions, all of which count for every tensor, and commit that on HEAD.
+
+    Args:
+        workspace: the repository, with a work tree.
+        choice: the strategy and its parameters; one weight per model, where there are weights.
+        models: revisions.
+        base: the revision that differences are taken to; empty for the common ancestor.
+        options: rules, message and so on.
+
+    Raises:
+        UsageError: there is no such commit, or none of them has weights that differ.
+        GitError: as in ``merge_branches``.
+        CoralError: the commits contradict each other; nothing has changed.
+    """
+    require_work_tree(workspace)
+    sides = [resolve_commit(workspace.git, one) for one in models]
+    start = resolve_commit(workspace.git, base) if base else common_ancestor(workspace.git, sides)
+    files = [one for one in changed_weights(workspace, start, sides) if one.changed and None not in one.sides]
+    if not files:
+        raise UsageError("the models have no weights that differ")
+    commits = _independent(workspace, models)
+    wanted = options.wanted._replace(strategy=str(choice))
+    return _merge_all(workspace, files, commits, models, options._replace(wanted=wanted), everyone=choice)
+
+
+def _merge_all(
+    workspace: Workspace,
+    files: Sequence[Versions],
+    commits: Sequence[str],
+    names: Sequence[str],
+    options: MergeOptions,
+    everyone: Choice | None = None,
+) -> MergeResult:
+    """Merge weights over all their versions, everything else by git, and move the branch to the commit."""
+    if workspace.git.version < _NEEDED:
+        raise GitError("several branches can be merged with git 2.38 or newer", hint="merge them one by one")
+    tree = _fold(workspace, commits)
+    tree, merged = _with_weights(workspace, tree, files, options, everyone)
+    target = _commit(workspace, tree, commits, names, options, merged)
+    _move(workspace, target)
+    return MergeResult("merged", target, merged)
+
+
+def _move(workspace: Workspace, target: str) -> None:
     if user_git(workspace).call("merge", "-q", "--ff-only", target, apart=True):
         raise GitError("git did not move the branch", hint="commit or stash your changes, then try again")
-    return MergeResult("merged" if len(commits) > 1 else "fast-forward", target, files)
 
 
 def _independent(workspace: Workspace, branches: Sequence[str]) -> list[str]:
@@ -88,26 +135,30 @@ def _fold(workspace: Workspace, commits: Sequence[str]) -> str:
 
 
 def _with_weights(
-    workspace: Workspace, tree: str, commits: Sequence[str], options: MergeOptions
+    workspace: Workspace,
+    tree: str,
+    files: Sequence[Versions],
+    options: MergeOptions,
+    everyone: Choice | None,
 ) -> tuple[str, list[MergedFile]]:
-    """The tree with every weight file merged over all commits."""
+    """The tree with weight files merged over all their versions."""
     modes = {entry.path: entry.mode for entry in list_tree(workspace.git, tree)}
-    base = common_ancestor(workspace.git, commits)
-    lines, files = [], []
-    for versions in changed_weights(workspace, base, commits):
-        if len(versions.changed) < 2 or versions.path not in modes:
-            continue
-        choices, result = _merge(workspace, versions, options)
+    lines, merged = [], []
+    for versions in files:
+        choices = choices_with(workspace, read_choices(workspace, versions.path), options.wanted)
+        choices = choices._replace(allow_nonfinite=choices.allow_nonfinite or options.allow_nonfinite)
+        if everyone is not None:
+            choices = choices._replace(everyone=True, default=everyone)
+        result = _merge(workspace, versions, choices)
         oid = workspace.git.run("hash-object", "-w", "--stdin", input=result.text).decode().strip()
-        lines.append(f"{modes[versions.path]} {oid}\t".encode() + versions.path + b"\0")
-        files.append(_described(versions.path, choices, result))
-    return _replace(workspace, tree, lines), files
+        mode = modes.get(versions.path, "100644")
+        lines.append(f"{mode} {oid}\t".encode() + versions.path + b"\0")
+        merged.append(_described(versions.path, choices, result))
+    return _replace(workspace, tree, lines), merged
 
 
-def _merge(workspace: Workspace, versions: Versions, options: MergeOptions) -> tuple[Choices, FileMerge]:
+def _merge(workspace: Workspace, versions: Versions, choices: Choices) -> FileMerge:
     shown = show_path(versions.path)
-    choices = choices_with(workspace, read_choices(workspace, versions.path), options.wanted)
-    choices = choices._replace(allow_nonfinite=choices.allow_nonfinite or options.allow_nonfinite)
     sides = [side for side in versions.sides if side is not None]
     with Progress("merging weights") as progress:
         result = merge_file(
@@ -120,7 +171,7 @@ def _merge(workspace: Workspace, versions: Versions, options: MergeOptions) -> t
         )
     if result.reason:
         raise CoralError(f"'{shown}': {result.reason}", hint="name a strategy: --strategy average")
-    return choices, result
+    return result
 
 
 def _described(path: bytes, choices: Choices, result: FileMerge) -> MergedFile:
@@ -149,8 +200,14 @@ def _commit(
     options: MergeOptions,
     files: list[MergedFile],
 ) -> str:
-    *first, last = (f"'{name}'" for name in branches)
-    message = options.message or f"Merge branches {', '.join(first)} and {last}"
-    text = with_trailers(workspace, message.encode("utf-8", "surrogateescape") + b"\n", trailers(files))
+    message = options.message or f"Merge {_listed(branches)}"
+    lines = [*trailers(files), *options.trailers]
+    text = with_trailers(workspace, message.encode("utf-8", "surrogateescape") + b"\n", lines)
     parents = [word for commit in commits for word in ("-p", commit)]
     return workspace.git.run("commit-tree", tree, *parents, input=text).decode().strip()
+
+
+def _listed(branches: Sequence[str]) -> str:
+    """Branches as git names them in the message of a merge."""
+    *first, last = (f"'{name}'" for name in branches)
+    return f"branches {', '.join(first)} and {last}" if first else f"branch {last}"

@@ -212,3 +212,123 @@ def test_a_merge_can_be_aborted_at_once(repo, branches, tensors_of, assert_healt
     assert np.array_equal(tensors_of(repo)["embed.weight"], versions["one"]["embed.weight"])
     assert not repo.status()
     assert_healthy(repo)
+
+
+# --- recipes and evaluations
+
+SCORE = """#!/bin/sh
+python3 - "$1" <<'END'
+import json, os, struct, sys
+path = sys.argv[1]
+assert os.path.isfile(path), path
+file = open(path, "rb")
+header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+start = file.tell() + header["embed.weight"]["data_offsets"][0]
+file.seek(start)
+value = struct.unpack("<f", file.read(4))[0]
+print("accuracy", 1 - abs(value - float(os.environ["TARGET"])))
+END
+"""
+
+
+def first(tensors):
+    return float(tensors["embed.weight"].flat[0])
+
+
+def test_a_recipe_of_mergekit(repo, branches, tensors_of, assert_healthy, tmp_path):
+    pytest.importorskip("yaml")
+    versions = branches("one", "two", "three")
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(
+        "merge_method: linear\nmodels:\n- {model: one, parameters: {weight: 2}}\n"
+        "- {model: two}\n- {model: three}\n"
+    )
+    said = repo.coral("merge", "--recipe", recipe)
+    assert said.startswith("merged as ")
+    found = tensors_of(repo)
+    for name in versions["main"]:
+        expected = (
+            sum(versions[model][name] * share for model, share in (("one", 2), ("two", 1), ("three", 1))) / 4
+        )
+        assert np.allclose(found[name], expected, rtol=1e-6, atol=1e-7), name
+    assert repo.git("log", "-1", "--format=%P").count(" ") == 2
+    assert any("weighted:weights=2.0/1.0/1.0" in line for line in trailers(repo, "Coral-Merge"))
+    recipe.write_text(
+        "merge_method: task_arithmetic\nbase_model: main\nparameters: {lambda: 0.5}\n"
+        "models:\n- model: two\n- model: three\n"
+    )
+    repo.git("reset", "-q", "--hard", "HEAD~1")
+    repo.coral("merge", "--recipe", recipe, "-m", "Half of each")
+    base = versions["main"]["embed.weight"]
+    deltas = [versions[name]["embed.weight"] - base for name in ("two", "three")]
+    assert np.allclose(tensors_of(repo)["embed.weight"], base + sum(deltas) / 2, rtol=1e-6, atol=1e-6)
+    assert repo.git("log", "-1", "--format=%s") == "Half of each"
+    assert b"no branches" in repo.run("coral", "merge", "--recipe", recipe, "two", code=2).stderr
+    assert not repo.status()
+    assert_healthy(repo)
+
+
+def test_a_sweep_keeps_the_best(repo, branches, tensors_of, tmp_path, assert_healthy):
+    versions = branches("one", "two")
+    script = tmp_path / "score it.sh"
+    script.write_text(SCORE)
+    script.chmod(0o755)
+    ours, theirs = first(versions["one"]), first(versions["two"])
+    target = {"TARGET": repr(0.3 * ours + 0.7 * theirs)}
+    command = ["--eval", f"'{script}' {{model}}", "--sweep", "alpha=0:1:0.1", "--strategy", "weighted"]
+    done = repo.run("coral", "merge", "two", *command, env=target)
+    assert done.stderr.count(b"alpha=") >= 11
+    assert abs(first(tensors_of(repo)) - float(target["TARGET"])) < 1e-6
+    scores = [line.rsplit(" ", 1) for line in trailers(repo, "Coral-Merge-Score") if line]
+    assert [name for name, _ in scores] == ["ours", *(f"alpha={n / 10:g}" for n in range(11))]
+    assert max(scores[1:], key=lambda score: float(score[1]))[0] == "alpha=0.3"
+    assert not list((repo.path / ".git").glob("coral-eval*"))
+    assert not repo.status()
+    assert_healthy(repo)
+
+
+def test_what_is_worse_than_ours_is_not_merged(repo, branches, tensors_of, tmp_path):
+    versions = branches("one", "two")
+    script = tmp_path / "score.sh"
+    script.write_text(SCORE)
+    script.chmod(0o755)
+    target = {"TARGET": repr(first(versions["one"]))}
+    before = repo.git("rev-parse", "HEAD")
+    command = ["merge", "two", "--eval", f"{script} {{model}}", "--try", "average,theirs"]
+    done = repo.run("coral", *command, env=target, code=1)
+    assert b"is worse than HEAD" in done.stderr
+    repo.coral(*command, "--minimize", env=target)
+    assert np.array_equal(tensors_of(repo)["embed.weight"], versions["two"]["embed.weight"])
+    repo.git("reset", "-q", "--hard", before)
+    for line, message in (
+        ("exit 3", b"the command failed (3) for ours"),
+        ("echo nothing", b"printed no number for ours"),
+    ):
+        done = repo.run("coral", "merge", "two", "--strategy", "average", "--eval", line, code=1)
+        assert message in done.stderr
+    assert b"needs a command" in repo.run("coral", "merge", "two", "--strategy", "greedy-soup", code=2).stderr
+    assert b"need a command" in repo.run("coral", "merge", "two", "--sweep", "alpha=0:1:1", code=2).stderr
+    assert repo.git("rev-parse", "HEAD") == before
+    assert not repo.status()
+
+
+def test_a_greedy_soup(repo, branches, tensors_of, tmp_path, assert_healthy):
+    versions = branches("one", "two", "three")
+    script = tmp_path / "score.sh"
+    script.write_text(SCORE)
+    script.chmod(0o755)
+    values = {name: first(versions[name]) for name in ("one", "two", "three")}
+    target = {"TARGET": repr((values["one"] + values["three"]) / 2)}
+    repo.coral(
+        "merge", "two", "three", "--strategy", "greedy-soup", "--eval", f"{script} {{model}}", env=target
+    )
+    found = first(tensors_of(repo))
+    scores = {
+        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
+        for line in trailers(repo, "Coral-Merge-Score")
+        if line
+    }
+    assert {"ours", "two", "three"} < set(scores)
+    assert 1 - abs(found - float(target["TARGET"])) == pytest.approx(max(scores.values()), abs=1e-6)
+    assert not repo.status()
+    assert_healthy(repo)
