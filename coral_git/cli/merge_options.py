@@ -69,9 +69,7 @@ def search_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="COMMAND",
             help="Scores a candidate: {model} is its file; the last number printed counts.",
         ),
-        click.option(
-            "--maximize/--minimize", default=None, help="Whether a higher score is better."
-        ),
+        click.option("--maximize/--minimize", default=None, help="Whether a higher score is better."),
         click.option(
             "--sweep",
             "sweeps",

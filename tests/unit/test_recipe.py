@@ -76,9 +76,8 @@ def test_slerp_has_the_share_of_the_other_model():
         ),
         ("{merge_method: slerp, models: [{model: a}, {model: b}, {model: c}]}", "two models, not 3"),
         (
-            "{merge_method: ties, models: [{model: a, parameters: {density: 1}},"
-            " {model: b, parameters: {density: 0.5}}]}",
-            "different values of 'density'",
+            "{merge_method: ties, models: [{model: a, parameters: {t: 1}}, {model: b, parameters: {t: 0.5}}]}",
+            "different values of 't'",
         ),
     ],
 )
