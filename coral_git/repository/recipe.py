@@ -84,7 +84,7 @@ def parse_recipe(found: object) -> Recipe:
     if odd:
         raise UsageError(f"{odd[0]!a} is not supported", hint=f"a recipe has: {', '.join(sorted(_KNOWN))}")
     method = entries.get("merge_method")
-    if method not in _METHODS:
+    if not isinstance(method, str) or method not in _METHODS:
         raise UsageError(f"no merge_method {method!a}", hint=f"it is one of: {', '.join(_METHODS)}")
     base = _revision(entries["base_model"], "base_model") if entries.get("base_model") else ""
     listed = entries.get("models")
@@ -106,7 +106,7 @@ def parse_recipe(found: object) -> Recipe:
 def _parameters(method: str, general: Mapping[str, Any], own: list[Mapping[str, Any]]) -> Parameters:
     """The parameters of the method: those of all models together, or those that each has alike."""
     values: dict[str, Any] = {}
-    for key in sorted({*general, *(name for one in own for name in one)} - {"weight"}):
+    for key in sorted({*general, *(name for one in own for name in one)} - {"weight"}, key=str):
         if key not in _NAMES:
             raise UsageError(
                 f"the parameter {key!a} is not supported", hint=f"known: {', '.join(_NAMES)}, weight"
