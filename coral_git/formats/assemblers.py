@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from coral_git.formats.base import Assembler
+from coral_git.formats.gguf_assembler import GgufAssembler
+from coral_git.formats.npz_assembler import NpzAssembler
 from coral_git.formats.safetensors_assembler import SafetensorsAssembler
 
-ASSEMBLERS: tuple[Assembler, ...] = (SafetensorsAssembler(),)
+ASSEMBLERS: tuple[Assembler, ...] = (SafetensorsAssembler(), NpzAssembler(), GgufAssembler())
 """One for each format that can be assembled."""
 
 

@@ -7,6 +7,7 @@ passed over, but for the alignment. Holes between the tensors and bytes after th
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from coral_git.formats.base import MAX_TENSORS, Layout, NotThisFormat, TensorSegment, in_file_order
 from coral_git.formats.gguf_cursor import Cursor
@@ -64,6 +65,44 @@ class GgufReader:
         if any(tensor.offset % alignment for tensor in tensors):
             raise NotThisFormat("a tensor is not aligned")
         return Layout(f"{self.name}/{self.version}", tensors)
+
+
+class Metadata(NamedTuple):
+    """What a file says besides its tensors.
+
+    Attributes:
+        big_endian: whether its numbers are.
+        pairs: key → the whole pair as it stands in the file: key, type, value.
+        alignment: of its tensors, in bytes.
+    """
+
+    big_endian: bool
+    pairs: dict[bytes, bytes]
+    alignment: int
+
+
+def read_metadata(source: ByteSource, limits: Limits) -> Metadata:
+    """The metadata of a file whose layout is known to be sound.
+
+    Raises:
+        NotThisFormat: the header is malformed.
+    """
+    big_endian = source.read_at(4, 2) == b"\0\0"
+    cursor = Cursor(source, 16, limits.header_bytes, big_endian)
+    count = cursor.number(8)
+    if count > _MAX_PAIRS:
+        raise NotThisFormat("too much metadata")
+    start = cursor.position
+    alignment = _alignment(cursor, count)
+    end = cursor.position
+    cursor = Cursor(source, start, limits.header_bytes, big_endian)
+    pairs = {}
+    while cursor.position < end:
+        first = cursor.position
+        key = cursor.take(cursor.number(8))
+        _skip_value(cursor, cursor.number(4))
+        pairs[key] = source.read_at(first, cursor.position - first)
+    return Metadata(big_endian, pairs, alignment)
 
 
 def _alignment(cursor: Cursor, pairs: int) -> int:

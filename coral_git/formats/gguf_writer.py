@@ -33,22 +33,36 @@ class GgufWriter:
         Raises:
             UsageError: ggml has no such dtype, or not that many dimensions, or a name is too long.
         """
-        infos = []
-        offset = 0
-        for tensor in tensors:
-            infos.append(_info(tensor, offset))
-            offset += _aligned(tensor.length)
         pairs = {_ARCHITECTURE: _UNKNOWN, **metadata}
         pairs.pop(ALIGNMENT_KEY.decode(), None)
-        head = [MAGIC, struct.pack("<IQQ", _VERSION, len(tensors), len(pairs))]
-        head += [_text(key) + struct.pack("<I", STRING) + _text(value) for key, value in pairs.items()]
-        header = b"".join((*head, *infos))
-        out.write(header)
-        out.write(bytes(_aligned(len(header)) - len(header)))
-        for tensor in tensors:
-            for piece in tensor.pieces():
-                out.write(piece)
-            out.write(bytes(_aligned(tensor.length) - tensor.length))
+        encoded = [_text(key) + struct.pack("<I", STRING) + _text(value) for key, value in pairs.items()]
+        write_gguf(out, tensors, encoded, DEFAULT_ALIGNMENT)
+
+
+def write_gguf(out: BinaryIO, tensors: Sequence[TensorData], pairs: Sequence[bytes], alignment: int) -> None:
+    """Write a file.
+
+    Args:
+        out: an empty file.
+        tensors: written in this order.
+        pairs: the metadata as it stands in files: key, type, value.
+        alignment: what the metadata says of it; a power of two.
+
+    Raises:
+        UsageError: ggml has no such dtype, or not that many dimensions, or a name is too long.
+    """
+    infos = []
+    offset = 0
+    for tensor in tensors:
+        infos.append(_info(tensor, offset))
+        offset += _aligned(tensor.length, alignment)
+    header = b"".join((MAGIC, struct.pack("<IQQ", _VERSION, len(tensors), len(pairs)), *pairs, *infos))
+    out.write(header)
+    out.write(bytes(_aligned(len(header), alignment) - len(header)))
+    for tensor in tensors:
+        for piece in tensor.pieces():
+            out.write(piece)
+        out.write(bytes(_aligned(tensor.length, alignment) - tensor.length))
 
 
 def _info(tensor: TensorData, offset: int) -> bytes:
@@ -76,5 +90,5 @@ def _text(value: str) -> bytes:
     return len(raw).to_bytes(8, "little") + raw
 
 
-def _aligned(length: int) -> int:
-    return -(-length // DEFAULT_ALIGNMENT) * DEFAULT_ALIGNMENT
+def _aligned(length: int, alignment: int) -> int:
+    return -(-length // alignment) * alignment

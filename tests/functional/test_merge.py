@@ -519,6 +519,29 @@ LIBRARIES = {
 }
 
 
+@pytest.mark.parametrize("kind", ["npz", "gguf"])
+def test_tensors_added_on_both_sides_of_other_formats(repo, kind, tmp_path, assert_healthy):
+    save, load = LIBRARIES[kind]
+    name = f"m.{kind}"
+    repo.write(".git/info/attributes", f"{name} filter=coral merge=coral -text\n".encode())
+    random = np.random.default_rng(2)
+    base = {key: random.standard_normal((6, 32)).astype(np.float32) for key in ("a", "b")}
+    new = {key: random.standard_normal((4, 32)).astype(np.float32) for key in ("x", "y")}
+    ours = {**base, **changed(1, "a")(base), "x": new["x"]}
+    theirs = {**base, **changed(2, "a")(base), "y": new["y"]}
+    for branch, tensors in (("base", base), ("other", theirs), ("main", ours)):
+        if branch != "base":
+            repo.git("checkout", "-q", "-B", branch, *(["base"] if branch == "main" else []))
+        save(tmp_path / f"{branch}.{kind}", tensors)
+        repo.write(name, (tmp_path / f"{branch}.{kind}").read_bytes())
+        repo.git("add", name)
+        repo.git("commit", "-qm", branch)
+        repo.git("branch", "-f", "base") if branch == "base" else None
+    repo.git("merge", "-q", "--no-edit", "other", env=AVERAGE)
+    assert_equal(load(repo.path / name), merged(base, ours, theirs, mean))
+    assert_healthy(repo)
+
+
 # --- the other commands that merge
 
 
