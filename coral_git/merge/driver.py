@@ -100,7 +100,7 @@ def _names(argument: str) -> bool:
 def _read(path: str) -> Manifest | None:
     try:
         with open(path, "rb") as file:
-            return parse(file.read(), DEFAULT_LIMITS)
+            return parse(file.read(DEFAULT_LIMITS.manifest_bytes + 1), DEFAULT_LIMITS)
     except (CoralError, OSError):
         return None
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from coral_git import fsops
 from coral_git.errors import UsageError, from_os_error
 from coral_git.git.revisions import resolve_commit
+from coral_git.manifest.escape import printable
 from coral_git.merge.driver import REPORT
 from coral_git.merge.settings import ENVIRONMENT, Wanted, as_options
 from coral_git.pipeline.workspace import Workspace
@@ -114,6 +115,31 @@ def record(workspace: Workspace, lines: Sequence[str]) -> None:
         with open(path, "rb") as file:
             message = file.read()
         fsops.replace_file(path, with_trailers(workspace, message, lines))
+    except OSError as error:
+        raise from_os_error(error, "write the message of the merge") from error
+
+
+def record_resolution(workspace: Workspace, file: MergedFile) -> None:
+    """Put right what the message of the merge says of a file that was in conflict, if it says anything.
+
+    Raises:
+        GitError: git cannot write trailers.
+        CoralError: the message cannot be written.
+    """
+    path = os.path.join(workspace.paths.git_dir, "MERGE_MSG")
+    try:
+        with open(path, "rb") as found:
+            message = found.read()
+        if b"\nCoral-Merge-Tensors: " not in message:
+            return
+        stale = (f"Coral-Merge-Tensors: {printable(file.path)} ", "Coral-Merge: fail")
+        lines = message.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+        kept = "".join(line for line in lines if not line.startswith(stale))
+        new = [line for line in trailers([file]) if f"\n{line}\n" not in kept]
+        text = kept.encode("utf-8", "surrogateescape")
+        fsops.replace_file(path, with_trailers(workspace, text, new))
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise from_os_error(error, "write the message of the merge") from error
 

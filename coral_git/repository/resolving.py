@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from coral_git.merge.settled import recall, remember
 from coral_git.pipeline.messages import show_path
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.conflicts import configured_choices, find_conflicts
+from coral_git.repository.merge_report import MergedFile, outcomes_of
+from coral_git.repository.merging import record_resolution
 from coral_git.repository.resolved_file import make_unmerged, take_version, write_result
 from coral_git.repository.unfinished import require_work_tree
 
@@ -111,6 +114,9 @@ def _resolve(
         remember(workspace, conflict.path, conflict.stages, merged, choices)
     else:
         write_result(workspace, conflict, merged.text, conflict.mode, force)
+        rules = tuple(f"{rule.pattern}={rule.choice}" for rule in choices.rules)
+        file = MergedFile(os.fsdecode(conflict.path), str(choices.default), rules, outcomes_of(merged))
+        record_resolution(workspace, file)
     return done._replace(plan=merged.plan, reason=merged.reason, bad=merged.bad)
 
 

@@ -104,6 +104,9 @@ def test_a_conflict_keeps_the_trailers_for_the_commit(repo, branches, tensors_of
     repo.coral("resolve", FILE, "--strategy", "average")
     repo.git("commit", "-q", "--no-edit")
     assert "layer.0.*=ours" in trailers(repo, "Coral-Merge-Rule")
+    assert trailers(repo, "Coral-Merge") == ["average", ""] or trailers(repo, "Coral-Merge") == ["average"]
+    (tensors,) = filter(None, trailers(repo, "Coral-Merge-Tensors"))
+    assert tensors == f"{FILE} 1 merged, 1 theirs, 1 ours, 2 unchanged"
     mean = (versions["one"]["embed.weight"] + versions["two"]["embed.weight"]) / 2
     assert np.array_equal(tensors_of(repo)["embed.weight"], mean)
     assert_healthy(repo)
