@@ -30,9 +30,7 @@ def show_previews(previews: list[Preview], as_json: bool) -> int:
 
 def _print_preview(one: Preview) -> None:
     click.echo(f"{show_path(one.path)} ({one.strategy})")
-    rows: list[tuple[str, ...]] = [
-        ("tensor", "outcome", "\u2016\u0394ours\u2016", "\u2016\u0394theirs\u2016", "cosine")
-    ]
+    rows: list[tuple[str, ...]] = [_HEAD]
     for decision in changed(one.result):
         distance = one.distances[decision.change.name]
         how = str(decision.choice) if decision.outcome == "merged" else str(decision.outcome)

@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 from coral_git import fsops
 from coral_git.codecs.strategies import Strategy
-from coral_git.errors import from_os_error
+from coral_git.errors import IntegrityError, from_os_error
 from coral_git.formats.assemblers import assembler_by_name
 from coral_git.formats.base import CannotAssemble, Checksum, Layout, TensorData, TensorSegment
 from coral_git.formats.mending import covering, mend
@@ -24,7 +24,7 @@ from coral_git.formats.registry import read_layout
 from coral_git.formats.writers import mender_by_name
 from coral_git.limits import MIB
 from coral_git.manifest.build import build
-from coral_git.manifest.entries import Manifest
+from coral_git.manifest.entries import Manifest, TensorEntry
 from coral_git.manifest.parts import Part
 from coral_git.manifest.parts import parts as list_parts
 from coral_git.manifest.render import render, tabulate
@@ -37,6 +37,8 @@ from coral_git.pipeline.bases import BaseFinder
 from coral_git.pipeline.clean import base_search, with_bases
 from coral_git.pipeline.delta_types import delta_type_of
 from coral_git.pipeline.encode import Encoder
+from coral_git.pipeline.messages import missing_message
+from coral_git.pipeline.missing import bring_objects
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import ReadRange, part_of_bytes, read_ranges
 from coral_git.pipeline.source import FileSource
@@ -62,12 +64,10 @@ class Merged(NamedTuple):
         text: the manifest of the result, whose objects are stored durably.
         bad: computed tensors with new values that are not finite; with any, ``text`` is empty unless they
             are allowed.
-        computed: how many tensors were computed.
     """
 
     text: bytes
     bad: tuple[BadValues, ...] = ()
-    computed: int = 0
 
 
 def carry_out(
@@ -104,7 +104,7 @@ def carry_out(
             bad = file.compute(workers, progress)
             if bad and not allow_nonfinite:
                 return Merged(b"", bad)
-            return Merged(file.store(workers), bad, len(file.computed))
+            return Merged(file.store(workers), bad)
     except OSError as error:
         raise from_os_error(error, f"merge '{os.fsdecode(path)}'") from error
 
@@ -135,7 +135,7 @@ class _NewFile:
         self._present = present
         self._results = {tensor.name: tensor for tensor in plan.results}
         self._manifests = (plan.base, *plan.sides)
-        self.computed = {one.change.name: one for one in plan.decisions if one.outcome is Outcome.MERGED}
+        self._computed = {one.change.name: one for one in plan.decisions if one.outcome is Outcome.MERGED}
         place = os.path.join(self._store.layout.incoming, fsops.unique_name("merge"))
         self._fd = fsops.create_exclusive(place, 0o600)
         os.unlink(place)
@@ -159,13 +159,13 @@ class _NewFile:
     def compute(self, workers: Workers, progress: Callable[[int, int], None] | None) -> tuple[BadValues, ...]:
         """Write the computed tensors, and put the checksums right."""
         bad: dict[str, int] = {}
-        if self.computed:
+        if self._computed:
             from coral_git.merge.blend import Blender, Work  # imports numpy
 
             works = [
                 Work(decision.change, decision.taking_part, decision.choice, place)
                 for place in self._layout.tensors
-                if (decision := self.computed.get(place.name)) is not None and decision.choice is not None
+                if (decision := self._computed.get(place.name)) is not None and decision.choice is not None
             ]
             done, total = 0, sum(work.place.length for work in works)
             blender = Blender(self._manifests, self._store, self._fd, self._present)
@@ -189,7 +189,7 @@ class _NewFile:
     def _store_from(self, source: FileSource, workers: Workers) -> bytes:
         limits = self._store.limits
         every = list_parts(self._layout, source.size, limits)
-        new = [part for part in every if part.tensor is None or part.tensor in self.computed]
+        new = [part for part in every if part.tensor is None or part.tensor in self._computed]
         finder = BaseFinder((one for one in self._manifests if one is not None), lambda name, number: ())
         encoder = self._encoder(workers)
         with self._store.writer() as writer:
@@ -233,7 +233,7 @@ class _NewFile:
         changed = [
             place
             for place in self._layout.tensors
-            if place.name in self.computed or self._results[place.name] != own[place.name]
+            if place.name in self._computed or self._results[place.name] != own[place.name]
         ]
         self._checksums = covering(checksums_of(skeleton, self._store), changed)
 
@@ -241,11 +241,12 @@ class _NewFile:
         """A new file, with tensors of zeros; all checksums are wrong then."""
         assembler = assembler_by_name(self._plan.sides[0].format)
         assert assembler is not None
-        base, *sides = (None if one is None else RestSource(one, self._store) for one in self._manifests)
+        base, sides = self._plan.base, [RestSource(one, self._store) for one in self._plan.sides]
+        is_alike = base is not None and base.format.partition("/")[0] == assembler.name
+        start = RestSource(base, self._store) if base is not None and is_alike else None
         tensors = [TensorData(one.name, one.dtype, one.shape, _zeros) for one in self._results.values()]
         with os.fdopen(os.dup(self._fd), "w+b") as out:
-            present = [side for side in sides if side is not None]
-            assembler.assemble(out, base, present, tensors, self._plan.prefers)
+            assembler.assemble(out, start, sides, tensors, self._plan.prefers)
         source = self._source()
         try:
             layout = read_layout(source, self._workspace.limits)
@@ -263,17 +264,35 @@ class _NewFile:
         starts = [start for start, _ in ranges]
         for place in self._layout.tensors:
             number = bisect_right(starts, place.offset) - 1
-            if place.name not in self.computed and number >= 0 and place.offset < ranges[number][1]:
+            if place.name not in self._computed and number >= 0 and place.offset < ranges[number][1]:
                 self._copy_tensor(place)
         mend(self._fd, self._checksums)
 
     def _copy_tensor(self, place: TensorSegment) -> None:
-        """Write the bytes of a stored tensor to their place."""
+        """Write the bytes of a tensor that is there already to their place."""
         tensor = self._results[place.name]
-        owner = next(one for one in self._manifests if one is not None)
-        read = StoredBytes(tensor, owner, self._store)
+        if self._present.keys() >= set(tensor.objects):
+            try:
+                self._copy_bytes(place, tensor, self._present)
+                return
+            except IntegrityError:  # the file in the work tree is another one
+                pass
+        self._bring(tensor)
+        self._copy_bytes(place, tensor, {})
+
+    def _copy_bytes(
+        self, place: TensorSegment, tensor: TensorEntry, held: Mapping[ObjectId, ReadRange]
+    ) -> None:
+        read = StoredBytes(tensor, self._plan.sides[0], self._store, held)
         for start in range(0, place.length, MIB):
             fsops.write_at(self._fd, read(start, min(MIB, place.length - start)), place.offset + start)
+
+    def _bring(self, tensor: TensorEntry) -> None:
+        """Fetch what a tensor lacks."""
+        wanted = self._plan.sides[0]._replace(tensors=(tensor,), rest=())
+        missing = bring_objects(self._workspace, [(self._path, wanted)])
+        if missing:
+            raise missing_message(self._path, wanted, missing)
 
 
 def _zeros(_start: int, length: int) -> Buffer:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from coral_git.formats.base import CannotAssemble, NotThisFormat
 from coral_git.manifest.entries import Manifest
+from coral_git.manifest.escape import printable
 from coral_git.manifest.render import render
 from coral_git.merge.build import BadValues, carry_out
 from coral_git.merge.choices import BASE, OURS, THEIRS, Choices
@@ -16,6 +17,8 @@ from coral_git.pipeline.decode import expanded
 from coral_git.pipeline.messages import missing_message
 from coral_git.pipeline.missing import bring_objects
 from coral_git.pipeline.workspace import Workspace
+
+_NAMED = 3
 
 
 class FileMerge(NamedTuple):
@@ -138,4 +141,7 @@ def _contested(plan: Plan) -> str:
 
 def _not_finite(bad: Sequence[BadValues]) -> str:
     count = sum(one.values for one in bad)
-    return f"{count} new value{'s' if count != 1 else ''} would be infinite or not a number"
+    named = ", ".join(f"'{printable(one.name)}'" for one in bad[:_NAMED])
+    more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    noun = "value" if count == 1 else "values"
+    return f"{count} new {noun} in {named}{more} would be infinite or not a number"

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from coral_git.errors import CoralError, UsageError
-from coral_git.git.drivers import MERGE_STRATEGIES
 from coral_git.git.revisions import list_commits, resolve_commit
 from coral_git.manifest.entries import Manifest
 from coral_git.merge.choices import Choice, Choices
@@ -23,16 +22,10 @@ from coral_git.pipeline.manifests import read_manifest
 from coral_git.pipeline.messages import show_path
 from coral_git.pipeline.progress import Progress
 from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.keeping_ours import KeptOurs, keeping_ours
 from coral_git.repository.merge_report import MergedFile, outcomes_of, trailers
 from coral_git.repository.merging import with_trailers
 from coral_git.repository.unfinished import require_work_tree, user_git
-
-KEEP_OURS = tuple(
-    word
-    for name in ("coral", *(f"coral-{strategy}" for strategy in MERGE_STRATEGIES))
-    for word in ("-c", f"merge.{name}.driver=true")
-)
-"""Options of git with which contested weights stay as they are on our side, at no cost."""
 
 
 class ApplyOptions(NamedTuple):
@@ -105,18 +98,26 @@ def _apply(workspace: Workspace, commit: str, options: ApplyOptions) -> Applied:
     git = user_git(workspace)
     mainline = ["-m", str(options.mainline)] if options.mainline else []
     try:
-        if git.call(*KEEP_OURS, options.verb, "-n", *mainline, commit, apart=True):
-            raise CoralError(
-                f"'{commit[:12]}' contradicts HEAD in files that are no weights",
-                hint=f"git {options.verb} {commit[:12]}",
-            )
-        files = _compute(workspace, parent, commit, options)
+        with keeping_ours(workspace) as kept:
+            if git.call(*kept.options, options.verb, "-n", *mainline, commit, apart=True):
+                raise CoralError(
+                    f"'{commit[:12]}' contradicts HEAD in files that are no weights",
+                    hint=f"git {options.verb} {commit[:12]}",
+                )
+            files = _compute(workspace, parent, commit, options)
+            _check_renames(kept, files, f"git {options.verb} {commit[:12]}")
     except BaseException:
         git.call("reset", "-q", "--merge", apart=True)
         raise
     if not options.commit:
         return Applied(commit, "", files)
     return Applied(commit, _commit(workspace, commit, options, files), files)
+
+
+def _check_renames(kept: KeptOurs, files: Sequence[MergedFile], hint: str) -> None:
+    """Refuse where git followed a rename to weights that nobody has computed."""
+    for path in sorted(kept.paths - {os.fsencode(file.path) for file in files}):
+        raise CoralError(f"'{show_path(path)}' was renamed on one side and changed on both", hint=hint)
 
 
 def _parent(workspace: Workspace, commit: str, options: ApplyOptions) -> str:

@@ -52,6 +52,8 @@ def merge_best(
         CoralError: a candidate is a conflict, the command fails, or nothing is as good as what HEAD has.
     """
     require_work_tree(workspace)
+    allowed = search.evaluation._replace(allow_nonfinite=options.allow_nonfinite)
+    search = search._replace(evaluation=allowed)
     if options.wanted.strategy == GREEDY_SOUP:
         return _merge_soup(workspace, branches, options, search)
     sweeps = [parse_sweep(text) for text in search.sweeps]

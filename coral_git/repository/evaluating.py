@@ -54,10 +54,12 @@ class Evaluation(NamedTuple):
     Attributes:
         command: a line for the shell; ``{model}`` stands for the file, or the folder where there are several.
         maximize: whether more is better.
+        allow_nonfinite: whether candidates with new infinities and NaNs are scored.
     """
 
     command: str
     maximize: bool = True
+    allow_nonfinite: bool = False
 
     def is_better(self, one: float, other: float) -> bool:
         """Whether a value is better than another one."""

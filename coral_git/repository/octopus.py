@@ -21,7 +21,7 @@ from coral_git.merge.settings import choices_with, read_choices
 from coral_git.pipeline.messages import show_path
 from coral_git.pipeline.progress import Progress
 from coral_git.pipeline.workspace import Workspace
-from coral_git.repository.applying import KEEP_OURS
+from coral_git.repository.keeping_ours import KeptOurs, keeping_ours
 from coral_git.repository.merge_preview import Versions, changed_weights, common_ancestor
 from coral_git.repository.merge_report import MergedFile, outcomes_of, trailers
 from coral_git.repository.merging import MergeOptions, MergeResult, with_trailers
@@ -91,11 +91,25 @@ def _merge_all(
     """Merge weights over all their versions, everything else by git, and move the branch to the commit."""
     if workspace.git.version < _NEEDED:
         raise GitError("several branches can be merged with git 2.38 or newer", hint="merge them one by one")
-    tree = _fold(workspace, commits)
+    with keeping_ours(workspace) as kept:
+        tree = _fold(workspace, commits, kept)
+        _check_paths(files, kept)
     tree, merged = _with_weights(workspace, tree, files, options, everyone)
     target = _commit(workspace, tree, commits, names, options, merged)
     _move(workspace, target)
     return MergeResult("merged", target, merged)
+
+
+def _check_paths(files: Sequence[Versions], kept: KeptOurs) -> None:
+    """Refuse what several branches changed where one of them has another name for it, or has it no more."""
+    for one in files:
+        if None in one.sides:
+            raise CoralError(f"'{show_path(one.path)}' is not on every side", hint="merge them one by one")
+    for path in sorted(kept.paths - {one.path for one in files}):
+        raise CoralError(
+            f"'{show_path(path)}' was renamed on one side and changed on several",
+            hint="merge them one by one",
+        )
 
 
 def _move(workspace: Workspace, target: str) -> None:
@@ -110,12 +124,12 @@ def _independent(workspace: Workspace, branches: Sequence[str]) -> list[str]:
     return [one for one in dict.fromkeys(named) if one in kept]
 
 
-def _fold(workspace: Workspace, commits: Sequence[str]) -> str:
+def _fold(workspace: Workspace, commits: Sequence[str], kept: KeptOurs) -> str:
     """The tree of all commits, in which contested weights are those of the first."""
     current, tree = commits[0], f"{commits[0]}^{{tree}}"
     for commit in commits[1:]:
         merged = workspace.git.run(
-            *KEEP_OURS,
+            *kept.options,
             "merge-tree",
             "--write-tree",
             "--name-only",

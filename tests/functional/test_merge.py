@@ -649,6 +649,36 @@ def test_objects_that_are_missing_are_fetched(repo, fork, tmp_path, at, tensors_
     assert_healthy(clone, missing=True)
 
 
+def test_an_archive_is_completed_from_the_remote(repo, tmp_path, at, assert_healthy):
+    """Checksums need tensors that only theirs changed; the clone has none of them."""
+    base = {
+        name: np.random.default_rng(n).standard_normal((40, 32)).astype(np.float32)
+        for n, name in enumerate("abc")
+    }
+    ours = {**base, **changed(1, "a", "b")(base)}
+    theirs = {**base, **changed(2, "a", "c")(base)}
+    repo.commit("base", m__bin=npz(base))
+    repo.git("switch", "-q", "-c", "other")
+    repo.commit("theirs", m__bin=npz(theirs))
+    repo.git("switch", "-q", "main")
+    repo.commit("ours", m__bin=npz(ours))
+    repo.git("init", "-q", "--bare", tmp_path / "remote.git")
+    repo.git("remote", "add", "origin", tmp_path / "remote.git")
+    repo.git("coral", "push", "origin", "main")
+    repo.git("coral", "push", "origin", "other")
+    repo.git("clone", "-q", tmp_path / "remote.git", tmp_path / "clone", "-b", "main")
+    clone = at(tmp_path / "clone")
+    clone.git("merge", "-q", "--no-edit", "origin/other", env=AVERAGE)
+    assert_equal(dict(np.load(io.BytesIO(clone.read("m.bin")))), merged(base, ours, theirs, mean))
+    assert_healthy(clone, missing=True)
+
+
+def npz(tensors):
+    file = io.BytesIO()
+    np.savez(file, **tensors)
+    return file.getvalue()
+
+
 def test_objects_that_cannot_be_had(repo, fork, tmp_path, at, tensors_of):
     _, ours, _ = fork(*CONTESTED)
     repo.git("init", "-q", "--bare", tmp_path / "remote.git")
@@ -674,7 +704,7 @@ def test_new_infinities_stop_the_merge(repo, tensors_of, safetensors, assert_hea
     repo.commit("ours", m__safetensors=safetensors(larger))
     arithmetic = {"CORAL_MERGE_STRATEGY": "task-arithmetic"}
     done = repo.run("merge", "--no-edit", "other", env=arithmetic, code=1)
-    assert b"12 new values would be infinite or not a number" in done.stderr
+    assert b"12 new values in 'w' would be infinite or not a number" in done.stderr
     assert_equal(tensors_of(repo), larger)
     repo.git("merge", "--abort")
     allowed = ["-c", "coral.merge.allowNonFinite=true"]

@@ -335,3 +335,38 @@ def test_a_greedy_soup(repo, branches, tensors_of, tmp_path, assert_healthy):
     assert 1 - abs(found - float(target["TARGET"])) == pytest.approx(max(scores.values()), abs=1e-6)
     assert not repo.status()
     assert_healthy(repo)
+
+
+# --- renames, which git follows
+
+
+def test_several_branches_and_a_rename(repo, branches, safetensors, assert_healthy):
+    versions = branches("one", "two", "three")
+    repo.git("mv", FILE, "renamed.safetensors")
+    repo.git("commit", "-qm", "rename")
+    before = repo.git("rev-parse", "HEAD")
+    done = repo.run("coral", "merge", "two", "three", "--strategy", "average", code=1)
+    assert b"'m.safetensors' is not on every side" in done.stderr
+    repo.git("switch", "-q", "-c", "four", "main")
+    repo.commit("plain", plain__txt=b"plain")
+    repo.git("switch", "-q", "one")
+    done = repo.run("coral", "merge", "two", "four", "--strategy", "average", code=1)
+    assert b"'renamed.safetensors' was renamed on one side and changed on several" in done.stderr
+    assert (repo.git("rev-parse", "HEAD"), repo.status()) == (before, "")
+    repo.coral("merge", "two", "--strategy", "average")
+    load = pytest.importorskip("safetensors.numpy").load
+    mean = (versions["one"]["embed.weight"] + versions["two"]["embed.weight"]) / 2
+    assert np.array_equal(load(repo.read("renamed.safetensors"))["embed.weight"], mean)
+    assert_healthy(repo)
+
+
+def test_a_commit_from_before_a_rename(repo, branches, assert_healthy):
+    branches("one", "two")
+    repo.git("mv", FILE, "renamed.safetensors")
+    repo.git("commit", "-qm", "rename")
+    before = repo.git("rev-parse", "HEAD")
+    done = repo.run("coral", "cherry-pick", "--scale", "0.5", "two", code=1)
+    assert b"'renamed.safetensors' was renamed on one side and changed on both" in done.stderr
+    assert (repo.git("rev-parse", "HEAD"), repo.status()) == (before, "")
+    assert not list((repo.path / ".git").glob("coral-kept*"))
+    assert_healthy(repo)
