@@ -15,12 +15,13 @@ from coral_git.manifest.parts import part_lengths
 from coral_git.merge.choices import Choice
 from coral_git.merge.parameters import Parameters
 from coral_git.merge.strategies import registry
-from coral_git.merge.strategies.base import BLOCK_VALUES, Blend, Block, Values
+from coral_git.merge.strategies.base import Blend, Block, Values
 from coral_git.merge.three_way import Change
-from coral_git.merge.values import computed_in, decode, encode, is_within, value_width
+from coral_git.pipeline.float_dtypes import BLOCK_VALUES
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import ReadRange
 from coral_git.pipeline.tensors import StoredBytes
+from coral_git.pipeline.values import computed_in, decode, encode, is_within, value_width
 from coral_git.store.store import Store
 from coral_git.types import Buffer, DType, ObjectId
 

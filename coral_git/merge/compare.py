@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from coral_git.manifest.entries import Manifest, TensorEntry
-from coral_git.merge.dtypes import is_float
-from coral_git.merge.strategies.base import BLOCK_VALUES
 from coral_git.merge.three_way import Change
-from coral_git.merge.values import decode, value_width
+from coral_git.pipeline.float_dtypes import BLOCK_VALUES, is_float
 from coral_git.pipeline.tensors import StoredBytes
+from coral_git.pipeline.values import decode, value_width
 from coral_git.store.store import Store
 
 

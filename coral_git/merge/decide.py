@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from coral_git.manifest.entries import TensorEntry
 from coral_git.merge.choices import BASE, FAIL, OURS, TAKING, THEIRS, Choice, Choices
-from coral_git.merge.dtypes import is_float
 from coral_git.merge.strategies import registry
 from coral_git.merge.three_way import Change, Outcome
+from coral_git.pipeline.float_dtypes import is_float
 
 
 class Decision(NamedTuple):

@@ -10,19 +10,13 @@ on every run, whatever the blocks are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # who only asks for names and parameters does not need numpy
     import numpy as np
-    import numpy.typing as npt
 
 from coral_git.merge.parameters import Parameters as Parameters
-
-Values: TypeAlias = "npt.NDArray[Any]"
-"""Values of a tensor, shape (values,), float32 or float64."""
-
-BLOCK_VALUES = 1 << 18
-"""How many values a block has; the last one of a tensor may have fewer."""
+from coral_git.pipeline.float_dtypes import Values as Values
 
 
 class Block(NamedTuple):

@@ -1,8 +1,8 @@
-"""Values of tensors for the strategies: out of stored bytes, and rounded once back into them.
+"""Values of float tensors: out of stored bytes, and rounded once back into them.
 
 Floats of 64 bits are computed in float64, all others in float32. Big-endian floats, complex numbers (two
 floats each) and the 8-bit floats are understood; integers, booleans and blocks of quantized values are not,
-because a mean of them means nothing.
+because arithmetic on them means nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coral_git import floats
-from coral_git.merge.strategies.base import Values
+from coral_git.pipeline.float_dtypes import Values
 from coral_git.types import Buffer, DType, Element
 
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)

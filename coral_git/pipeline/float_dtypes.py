@@ -1,8 +1,19 @@
-"""Which dtypes have values that can be merged by arithmetic. Imports no numpy: a plan needs only this."""
+"""Which dtypes have values that arithmetic can be done on. Imports no numpy: a plan needs only this."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 from coral_git.types import DType
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Values: TypeAlias = "npt.NDArray[Any]"
+"""Values of a tensor, shape (values,), float32 or float64."""
+
+BLOCK_VALUES = 1 << 18
+"""How many values are looked at together; fewer at the end of a tensor."""
 
 _FLOATS = frozenset(
     (

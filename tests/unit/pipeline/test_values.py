@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from coral_git.merge.dtypes import is_float
-from coral_git.merge.values import computed_in, decode, encode, is_within, value_width
+from coral_git.pipeline.float_dtypes import is_float
+from coral_git.pipeline.values import computed_in, decode, encode, is_within, value_width
 from coral_git.types import DTYPES
 
 kinds = pytest.importorskip("ml_dtypes")

@@ -1,0 +1,1 @@
+"""Git's history of weights: commits, what they changed, their metrics and tags."""
