@@ -6,7 +6,6 @@ tens of milliseconds), and it opens every repository that the user's git opens.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from typing import IO, NamedTuple
 
@@ -100,9 +99,8 @@ def one_commit(git: Git, revision: str) -> Commit:
     Raises:
         UsageError: there is none.
     """
-    with contextlib.closing(walk(git, ("-1", "--end-of-options", revision))) as found:
-        for commit in found:
-            return commit
+    for commit in walk(git, ("-1", "--end-of-options", revision)):
+        return commit
     raise UsageError(f"'{revision}' is no commit", hint="see 'git log --oneline --all'")
 
 

@@ -1,4 +1,4 @@
-"""What commits, tags and notes say about weights, in trailers: metrics, labels, the environment of a training.
+"""What commits, tags and notes say about weights, in trailers: metrics, labels, where it was trained.
 
 A trailer is a line ``Key: value`` at the end of a message, as ``git interpret-trailers`` knows it. Git finds
 them (``%(trailers)``); here they only get a meaning. Notes at ``refs/notes/coral`` have such lines only; they

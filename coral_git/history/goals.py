@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from coral_git.history.facts import metric_name
 
-_LESS_IS_BETTER = frozenset(
-    "loss err error perplexity ppl bpb bpc nll mse mae rmse mape wer cer ter fid kl divergence regret "
-    "latency time seconds ms memory bytes cost brier ece".split()
+_LESS_IS_BETTER = re.compile(
+    r"loss|err|error|perplexity|ppl|bpb|bpc|nll|mse|mae|rmse|mape|wer|cer|ter|fid|kl|divergence|regret"
+    r"|latency|time|seconds|ms|memory|bytes|cost|brier|ece"
 )
+"""Words of names of metrics that are better when they are less."""
 
 
 class Goal(NamedTuple):
@@ -36,7 +37,7 @@ class Goal(NamedTuple):
         if colon and prefix in ("min", "max"):
             return cls(metric_name(rest), prefix == "min")
         words = re.split(r"[^a-z]+", text.lower())
-        return cls(metric_name(text), not _LESS_IS_BETTER.isdisjoint(words))
+        return cls(metric_name(text), any(map(_LESS_IS_BETTER.fullmatch, words)))
 
     def rank(self, metrics: Mapping[str, float]) -> tuple[int, float]:
         """A key to sort by, the best first; what does not have the metric, or has NaN, comes last."""
