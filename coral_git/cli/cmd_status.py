@@ -9,13 +9,14 @@ import click
 
 from coral_git.cli.contested import contested_json, contested_lines
 from coral_git.cli.options import json_option, print_json
+from coral_git.history.changes import Change
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.messages import show_path
 from coral_git.pipeline.progress import format_size
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.conflicts import Contest, read_contests
 from coral_git.repository.doctor import Finding, check_setup
-from coral_git.repository.status import Change, FileStatus, read_status
+from coral_git.repository.status import FileStatus, read_status
 
 
 @click.command("status")

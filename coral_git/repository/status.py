@@ -6,29 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coral_git.git.revisions import TreeEntry, has_commits
+from coral_git.history.changes import Change, compare
 from coral_git.manifest.model import Manifest
 from coral_git.pipeline.closure import find_incomplete
 from coral_git.pipeline.manifests import StoredManifest, expanded_or_none, objects_of, read_manifest
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.unfinished import indexed_files, is_unfinished, user_git
-from coral_git.types import ObjectId
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """How the pieces of a file in the index (its tensors, or its chunks) differ from those in HEAD.
-
-    Attributes:
-        new: pieces that HEAD does not have; for chunks, all that are not the same.
-        changed: tensors of the same name with another dtype, shape or value.
-        same: pieces that are equal.
-        removed: pieces that only HEAD has.
-    """
-
-    new: int
-    changed: int
-    same: int
-    removed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +65,6 @@ def read_status(workspace: Workspace, pathspecs: Sequence[str] = ()) -> list[Fil
             state = work_tree.get(entry.path, "clean")
         files.append(_file_status(workspace, entry, stored, has_head, entry.path in sparse, state))
     return sorted(files, key=lambda file: file.path)
-
-
-def compare(new: Manifest, old: Manifest | None) -> Change:
-    """How one expanded manifest differs from another one, tensor by tensor or chunk by chunk."""
-    if new.tensor_count is None:
-        ours = [chunk.object_id for chunk in new.chunks]
-        theirs = {chunk.object_id for chunk in old.chunks} if old else set[ObjectId]()
-        same = sum(one in theirs for one in ours)
-        removed = len(theirs.difference(ours)) + (len(old.tensors) if old else 0)
-        return Change(len(ours) - same, 0, same, removed)
-    before = {tensor.name: tensor for tensor in old.tensors} if old else {}
-    known = [tensor for tensor in new.tensors if tensor.name in before]
-    same = sum(tensor == before[tensor.name] for tensor in known)
-    removed = len(before) - len(known) + (len(old.chunks) if old else 0)
-    return Change(len(new.tensors) - len(known), len(known) - same, same, removed)
 
 
 def _file_status(
