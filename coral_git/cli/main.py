@@ -32,6 +32,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "ls-files": "ls_files",
         "checkout": "checkout",
     },
+    "History": {
+        "log": "log",
+    },
     "Merge": {
         "merge": "merge",
         "cherry-pick": "cherry_pick",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import click
@@ -35,3 +35,13 @@ def _scope(context: click.Context, _parameter: click.Parameter, value: str | Non
 def print_json(value: object) -> None:
     """Print a value as JSON with a stable order of keys."""
     click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))
+
+
+def print_json_list(values: Iterable[object]) -> None:
+    """Print values as a JSON list while they come."""
+    lead = "[\n"
+    for value in values:
+        text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True)
+        click.echo(lead + "  " + text.replace("\n", "\n  "), nl=False)
+        lead = ",\n"
+    click.echo("[]" if lead == "[\n" else "\n]")

@@ -160,7 +160,7 @@ def weight_commits(
     Args:
         workspace: the repository.
         commits: as ``walk`` finds them.
-        keep_all: whether commits that touched no weights are kept.
+        keep_all: whether commits that neither touched weights nor say anything about them are kept.
     """
     reader = ManifestReader(workspace)
     waiting = iter(commits)
@@ -170,7 +170,7 @@ def weight_commits(
         manifests = reader.among(blobs)
         for commit in window:
             files = [file for file in commit.files if file.old in manifests or file.new in manifests]
-            if files or keep_all:
+            if files or keep_all or commit.facts.metrics or commit.facts.labels:
                 changes = tuple(file_change(reader, file) for file in files)
                 yield WeightCommit(commit, changes, stored_bytes(workspace, changes))
         width = min(2 * width, _WIDEST)

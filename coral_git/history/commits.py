@@ -78,7 +78,8 @@ def walk(git: Git, arguments: Sequence[str] = ("HEAD",), paths: Sequence[str] = 
     notes = (f"--notes={NOTES_REF}",) if _has_notes(git) else ("--no-notes",)
     options = (
         "--raw", "-z", "-O/dev/null", "--no-abbrev", "--diff-merges=first-parent",
-        "--no-color", "--decorate=short", "--encoding=UTF-8", "--format=%x1e" + "%x00".join(_FIELDS) + "%x00", *notes,
+        "--no-color", "--decorate=short", "--encoding=UTF-8",
+        "--format=%x1e" + "%x00".join(_FIELDS) + "%x00", *notes,
     )  # fmt: skip
     renames = () if "--follow" in arguments else ("--no-renames",)
     started = False
