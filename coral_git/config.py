@@ -60,6 +60,11 @@ KEYS = (
     Key("coral.gcGrace", "14.days", "how long unreachable objects are kept"),
     Key("coral.refPrefix", "refs/coral/store", "where packs live on a git remote"),
     Key("coral.autoSetup", "true", "let the filter set up a repository on first use"),
+    Key(
+        "coral.recordEnvironment",
+        "false",
+        "let `git coral commit` say in every commit which Python, torch, CUDA and GPU there were",
+    ),
 )
 """Every key but those of merging, in the order of the documentation."""
 
@@ -118,6 +123,7 @@ class Settings(NamedTuple):
         grace_seconds: age below which nothing unreachable is removed.
         ref_prefix: where packs live on a git remote.
         auto_setup: whether the filter may set up a repository on first use.
+        record_environment: whether commits say what they were trained with.
     """
 
     threads: int = 1
@@ -132,6 +138,7 @@ class Settings(NamedTuple):
     grace_seconds: int = 14 * 86400
     ref_prefix: str = "refs/coral/store"
     auto_setup: bool = True
+    record_environment: bool = False
 
 
 def read_settings(lookup: Lookup) -> Settings:
@@ -153,6 +160,7 @@ def read_settings(lookup: Lookup) -> Settings:
         grace_seconds=parse_age(_value(lookup, "coral.gcGrace"), "coral.gcGrace"),
         ref_prefix=_prefix(lookup),
         auto_setup=_boolean(lookup, "coral.autoSetup"),
+        record_environment=_boolean(lookup, "coral.recordEnvironment"),
     )
 
 

@@ -28,12 +28,16 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Work": {
         "add": "add",
+        "commit": "commit",
         "status": "status",
         "ls-files": "ls_files",
         "checkout": "checkout",
     },
     "History": {
         "log": "log",
+        "metrics": "metrics",
+        "tag": "tag",
+        "tags": "tags",
     },
     "Merge": {
         "merge": "merge",

@@ -38,6 +38,12 @@ class PathsCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
+def paths_after() -> tuple[str, ...] | None:
+    """The words after ``--``; None where there was none."""
+    after: Any = click.get_current_context().meta.get(_AFTER)
+    return None if after is None else tuple(after)
+
+
 def split_words(workspace: Workspace, words: tuple[str, ...], most: int | None = None) -> Words:
     """Tell revisions from paths.
 
@@ -52,7 +58,7 @@ def split_words(workspace: Workspace, words: tuple[str, ...], most: int | None =
     Raises:
         UsageError: a word is neither, or both, or there are too many revisions.
     """
-    after: Any = click.get_current_context().meta.get(_AFTER)
+    after = paths_after()
     if after is not None:
         found = Words(words, after)
     else:

@@ -6,12 +6,13 @@ tens of milliseconds), and it opens every repository that the user's git opens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NamedTuple
 
 from coral_git.errors import GitError, UsageError
 from coral_git.git.command import Git
 from coral_git.history.facts import NOTES_REF, Facts, read_facts
+from coral_git.history.tags import said_by_tags
 
 _FIELDS = ("%H", "%P", "%an", "%ae", "%at", "%D", "%s", "%b", "%(trailers:only,unfold)", "%N")
 _START = b"\x1e"
@@ -48,7 +49,7 @@ class Commit(NamedTuple):
         refs: branches and tags that point to it, as git decorates them, e.g. ``"HEAD -> main"``.
         subject: first line of the message.
         body: the rest of the message.
-        facts: what trailers and notes say.
+        facts: what its trailers, annotated tags on it, and notes say; the later ones of these win.
         files: regular files that differ from the first parent; all for a root commit.
     """
 
@@ -82,10 +83,11 @@ def walk(git: Git, arguments: Sequence[str] = ("HEAD",), paths: Sequence[str] = 
         "--format=%x1e" + "%x00".join(_FIELDS) + "%x00", *notes,
     )  # fmt: skip
     renames = () if "--follow" in arguments else ("--no-renames",)
+    tags = said_by_tags(git)
     started = False
     try:
         with git.stream(*_SETTINGS, "log", *options, *renames, *arguments, "--", *paths) as output:
-            for commit in _parse(_tokens(output)):
+            for commit in _parse(_tokens(output), tags):
                 started = True
                 yield commit
     except GitError as error:
@@ -119,7 +121,7 @@ def _tokens(output: IO[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _parse(tokens: Iterator[bytes]) -> Iterator[Commit]:
+def _parse(tokens: Iterator[bytes], tags: Mapping[str, str]) -> Iterator[Commit]:
     """Commits out of the tokens: the fields of one, then its files; git puts line ends between them."""
     fields: list[str] = []
     files: list[Touched] = []
@@ -127,14 +129,14 @@ def _parse(tokens: Iterator[bytes]) -> Iterator[Commit]:
         token = token.lstrip(b"\n")
         if token.startswith(_START):
             if fields:
-                yield _commit(fields, files)
+                yield _commit(fields, files, tags)
             fields = [token[1:].decode()]
             fields += [next(tokens).decode("utf-8", "replace") for _ in _FIELDS[1:]]
             files = []
         elif token.startswith(b":"):
             files += _touched(token, tokens)
     if fields:
-        yield _commit(fields, files)
+        yield _commit(fields, files, tags)
 
 
 def _touched(meta: bytes, tokens: Iterator[bytes]) -> Iterator[Touched]:
@@ -149,7 +151,7 @@ def _touched(meta: bytes, tokens: Iterator[bytes]) -> Iterator[Touched]:
         yield Touched(path, old_path, before, after)
 
 
-def _commit(fields: list[str], files: list[Touched]) -> Commit:
+def _commit(fields: list[str], files: list[Touched], tags: Mapping[str, str]) -> Commit:
     oid, parents, author, email, time, refs, subject, body, trailers, notes = fields
     return Commit(
         oid,
@@ -160,6 +162,6 @@ def _commit(fields: list[str], files: list[Touched]) -> Commit:
         tuple(filter(None, refs.split(", "))),
         subject,
         body.strip(),
-        read_facts(trailers, notes),
+        read_facts(trailers, tags.get(oid, ""), notes),
         tuple(files),
     )

@@ -30,6 +30,7 @@ GOOD = [
     ("coral.gcGrace", "grace_seconds", {"now": 0, "0": 0, "2.weeks": 14 * DAY, "1 day": DAY, "90": 90}),
     ("coral.refPrefix", "ref_prefix", {"refs/heads/coral": "refs/heads/coral", "/refs/a/b/": "refs/a/b"}),
     ("coral.autoSetup", "auto_setup", {"true": True, "no": False}),
+    ("coral.recordEnvironment", "record_environment", {"yes": True, "0": False}),
 ]
 BAD = {
     "coral.threads": ["-1", "two", "", "1.5", "²", "٣"],
@@ -52,6 +53,7 @@ BAD = {
         "refs/a/b c",
     ],
     "coral.autoSetup": ["ask"],
+    "coral.recordEnvironment": ["torch"],
 }
 
 

@@ -1,0 +1,33 @@
+"""Tables for people: columns as wide as what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import click
+
+
+def print_table(rows: Sequence[Sequence[str]], right: Collection[int] = (), head: Sequence[str] = ()) -> None:
+    """Print rows of the same length in columns.
+
+    Args:
+        rows: cells, printable; styles of click do not count for the width.
+        right: numbers of columns whose cells stand at the right.
+        head: titles of the columns.
+    """
+    every = [tuple(map(_bold, head)), *rows] if head else rows
+    widths = (
+        [max(len(click.unstyle(row[column])) for row in every) for column in range(len(every[0]))]
+        if rows
+        else []
+    )
+    for row in every if rows else ():
+        cells = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            room = " " * (width - len(click.unstyle(cell)))
+            cells.append(room + cell if column in right else cell + room)
+        click.echo("  ".join(cells).rstrip())
+
+
+def _bold(text: str) -> str:
+    return click.style(text, bold=True)
