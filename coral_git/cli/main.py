@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "checkout": "checkout",
     },
     "History": {
+        "diff": "diff",
         "log": "log",
         "metrics": "metrics",
         "tag": "tag",

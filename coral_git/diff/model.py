@@ -35,6 +35,8 @@ class Histogram(NamedTuple):
 class Figures(NamedTuple):
     """What the values of a tensor and of its change say; what is not finite counts as zero in sums.
 
+    Of quantized blocks only the first two are known: how many there are, and how many changed.
+
     Attributes:
         values: how many values the tensor has.
         changed: values whose bits are not the same.
@@ -53,22 +55,22 @@ class Figures(NamedTuple):
 
     values: int
     changed: int
-    norm: float
-    new_norm: float
-    delta_norm: float
-    max_delta: float
-    cosine: float | None
-    zeros: int
-    old_zeros: int
-    nans: int
-    infinities: int
+    norm: float | None = None
+    new_norm: float | None = None
+    delta_norm: float | None = None
+    max_delta: float | None = None
+    cosine: float | None = None
+    zeros: int | None = None
+    old_zeros: int | None = None
+    nans: int | None = None
+    infinities: int | None = None
     rank: int | None = None
     histogram: Histogram | None = None
 
     @property
     def relative(self) -> float | None:
         """Norm of the change by the norm of the old values; None where that is zero."""
-        return self.delta_norm / self.norm if self.norm else None
+        return self.delta_norm / self.norm if self.norm and self.delta_norm is not None else None
 
     @property
     def share(self) -> float:

@@ -7,8 +7,8 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 
-from coral_git import fsops
-from coral_git.errors import UsageError, from_os_error
+from coral_git.errors import UsageError
+from coral_git.repository.writing import write_new
 
 _KINDS = ("png", "svg", "html")
 
@@ -30,10 +30,7 @@ def plot_file(path: str, labels: Sequence[str], series: Mapping[str, Sequence[fl
     data = _draw("png" if kind == "png" else "svg", labels, series)
     if kind == "html":
         data = _page(", ".join(series), data)
-    try:
-        fsops.replace_file(path, data)
-    except OSError as error:
-        raise from_os_error(error, f"write '{path}'") from error
+    write_new(path, data)
 
 
 def _draw(kind: str, labels: Sequence[str], series: Mapping[str, Sequence[float | None]]) -> bytes:

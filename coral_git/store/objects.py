@@ -22,7 +22,7 @@ from coral_git.store.pack_format import (
     decode_table,
     locate_entry,
 )
-from coral_git.types import Buffer, Element, PackId
+from coral_git.types import Buffer, Element, ObjectId, PackId
 
 _HEAD_LENGTH = 16 << 10
 """Read at once with the header, so that a small object costs one system call."""
@@ -163,6 +163,16 @@ class ObjectReader:
     def _window(self, start: int, length: int) -> tuple[int, int]:
         offset = self._entry.header.base_offset
         return base_window(self._codec, self.element, self._base_element, offset, start, length)
+
+    def keep_base(self, object_id: ObjectId) -> ObjectReader | None:
+        """The reader of the base, where that is a certain object.
+
+        Who reads a range of it and then the same range here has its blocks decoded once.
+        """
+        if self._base is None or self._base.object_id != object_id:
+            return None
+        self._base._kept = _LAST_BLOCK
+        return self._base
 
     def block(self, number: int) -> Buffer:
         """The raw bytes of a block; read-only for the caller.

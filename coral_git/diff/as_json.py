@@ -1,0 +1,66 @@
+"""Comparisons for programs, and for the page that shows them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+from coral_git.diff.model import Figures, FileDiff, TensorDiff
+
+_NUMBERS = (
+    "values", "changed", "norm", "new_norm", "delta_norm", "max_delta", "relative", "cosine", "share",
+    "zeros", "old_zeros", "nans", "infinities", "rank",
+)  # fmt: skip
+
+
+def file_json(diff: FileDiff) -> dict[str, object]:
+    """One file. Numbers that do not exist are null."""
+    return {
+        "path": os.fsdecode(diff.path),
+        "old_path": os.fsdecode(diff.old_path),
+        "status": str(diff.status),
+        "verdict": diff.verdict,
+        "same": diff.same,
+        "size": diff.new and diff.new.size,
+        "old_size": diff.old and diff.old.size,
+        "raw_bytes": diff.raw_bytes,
+        "stored_bytes": diff.stored_bytes,
+        "tensors": [_tensor_json(tensor) for tensor in diff.tensors],
+    }
+
+
+def report_json(files: Sequence[dict[str, object]], total: dict[str, object]) -> dict[str, object]:
+    """All files, as ``file_json`` gives them, with their totals."""
+    return {"files": list(files), "total": total}
+
+
+def _tensor_json(tensor: TensorDiff) -> dict[str, object]:
+    old, new = tensor.old, tensor.new
+    shown = new or old
+    assert shown is not None
+    return {
+        "name": shown.name,
+        "old_name": old and old.name,
+        "status": str(tensor.status),
+        "dtype": shown.dtype.name,
+        "old_dtype": old and old.dtype.name,
+        "shape": list(shown.shape),
+        "old_shape": None if old is None else list(old.shape),
+        "raw_bytes": tensor.raw_bytes,
+        "stored_bytes": tensor.stored_bytes,
+        **_figures_json(tensor.figures),
+    }
+
+
+def _figures_json(figures: Figures | None) -> dict[str, object]:
+    found = {name: _number(getattr(figures, name)) if figures else None for name in _NUMBERS}
+    histogram = figures and figures.histogram
+    return {
+        **found,
+        "histogram": histogram and {"edges": histogram.edges, "counts": histogram.counts},
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
