@@ -1,0 +1,91 @@
+"""Branches with the best that was measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from coral_git.git.command import Git
+from coral_git.history.commits import walk
+from coral_git.history.facts import Facts
+from coral_git.history.goals import Goal
+
+_FIELDS = "%(refname:short)%00%(objectname)%00%(HEAD)%00%(symref)%00%(contents:subject)"
+
+
+class Best(NamedTuple):
+    """The best value of a metric, and the commit that has it."""
+
+    value: float
+    commit: str
+
+
+class BranchSummary(NamedTuple):
+    """A branch.
+
+    Attributes:
+        name: its name.
+        commit: the id of its head.
+        is_current: whether it is checked out here.
+        subject: first line of the message of its head.
+        best: the best value of each metric in its history.
+    """
+
+    name: str
+    commit: str
+    is_current: bool
+    subject: str
+    best: Mapping[str, Best]
+
+
+def list_branches(git: Git, goals: Sequence[Goal] = (), *, with_remotes: bool = False) -> list[BranchSummary]:
+    """Every branch with the best value of each metric in its history.
+
+    Args:
+        git: runs in the repository.
+        goals: the metrics; every one that was measured without any.
+        with_remotes: whether branches of remotes are listed too.
+    """
+    places = ["refs/heads/", *(["refs/remotes/"] if with_remotes else [])]
+    heads = []
+    for line in (
+        git.run("for-each-ref", f"--format={_FIELDS}", *places).decode("utf-8", "replace").splitlines()
+    ):
+        name, commit, mark, link, subject = line.split("\0")
+        if not link:
+            heads.append((name, commit, mark == "*", subject))
+    histories = _histories(git, [commit for _, commit, _, _ in heads])
+    return [
+        BranchSummary(name, commit, is_current, subject, _best(histories[commit], goals))
+        for name, commit, is_current, subject in heads
+    ]
+
+
+def _histories(git: Git, heads: Sequence[str]) -> dict[str, list[tuple[str, Facts]]]:
+    """For each head what is said about the commits that it reaches; the history is walked once."""
+    if not heads:
+        return {}
+    reached: dict[str, int] = {}
+    for number, head in enumerate(heads):
+        reached[head] = reached.get(head, 0) | 1 << number
+    found: dict[str, list[tuple[str, Facts]]] = {head: [] for head in heads}
+    for commit in walk(git, ("--topo-order", *dict.fromkeys(heads))):
+        bits = reached.pop(commit.oid, 0)
+        for parent in commit.parents:
+            reached[parent] = reached.get(parent, 0) | bits
+        if commit.facts.metrics:
+            for number, head in enumerate(heads):
+                if bits >> number & 1:
+                    found[head].append((commit.oid, commit.facts))
+    return found
+
+
+def _best(history: Sequence[tuple[str, Facts]], goals: Sequence[Goal]) -> dict[str, Best]:
+    names = dict.fromkeys(name for _, facts in history for name in facts.metrics)
+    best = {}
+    for goal in goals or [Goal.parse(name) for name in names]:
+        ranked = [(goal.rank(facts.metrics), oid, facts) for oid, facts in history if goal.has(facts.metrics)]
+        if ranked:
+            _, oid, facts = min(ranked, key=lambda one: one[0])
+            best[goal.metric] = Best(facts.metrics[goal.metric], oid)
+    return best
