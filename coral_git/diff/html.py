@@ -1,7 +1,7 @@
 """A comparison as one HTML page that needs nothing else: no server, no network, no other file.
 
-The page is ``page/report.html`` with its style, its scripts and the report put in. Nothing of the report becomes
-markup: it is JSON in which no character can end its element, and the scripts put it in the page as text.
+The page is ``page/report.html`` with its style, its scripts and the report put in. Nothing of the report
+becomes markup: it is JSON in which no character can end its element, and the scripts show it as text.
 """
 
 from __future__ import annotations

@@ -32,7 +32,15 @@ _OPTIONS = (
     "--hide-scrollbars",
     "--force-color-profile=srgb",
 )
-_KEYS = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+_KEYS = {
+    "Enter": 13,
+    "Tab": 9,
+    "Escape": 27,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
 
 
 class Page:
@@ -104,7 +112,9 @@ class Page:
 
     def texts(self, selector: str) -> list[str]:
         """The texts of elements, as they are seen."""
-        return self.value(f"[...document.querySelectorAll({json.dumps(selector)})].map(e => e.innerText.trim())")
+        return self.value(
+            f"[...document.querySelectorAll({json.dumps(selector)})].map(e => e.innerText.trim())"
+        )
 
     def place(self, selector: str) -> tuple[float, float]:
         """The middle of the first such element, scrolled into view."""
@@ -138,12 +148,22 @@ class Page:
         """Type a text where the focus is."""
         self.call("Input.insertText", text=text)
 
-    def show_as(self, scheme: str = "light", media: str = "screen", width: int = 1280, height: int = 900) -> None:
+    def frame(self) -> None:
+        """Wait until what has changed is drawn."""
+        self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+
+    def show_as(
+        self, scheme: str = "light", media: str = "screen", width: int = 1280, height: int = 900
+    ) -> None:
         """Choose what the page is shown on."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2,
+            mobile=False,
         )
 
     def picture(self) -> bytes:

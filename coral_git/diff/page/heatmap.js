@@ -47,7 +47,7 @@ function heatMaps(tensors, metric, onChoice) {
     ["Outside layers", tensors.filter(({ place }) => !place.numbered)],
   ].filter(([, members]) => members.length);
   byId("grids").replaceChildren(
-    ...groups.map(([title, members]) => grid(title, arrange(members, columnsOf), metricOf, scales, onChoice)),
+    ...groups.map(([title, members]) => grid(groups.length > 1 ? title : "", arrange(members, columnsOf), metricOf, scales, onChoice)),
   );
   byId("legend").replaceChildren(...legend(metric, metric && scales.get(metric.key)));
 }
@@ -69,15 +69,16 @@ function grid(title, { rows, columns }, metricOf, scales, onChoice) {
     return row;
   });
   const size = columns.length <= 12 ? "roomy" : columns.length <= 28 ? "medium" : "dense";
-  const table = make("table", { class: size }, make("caption", {}, title), make("thead", {}, head), make("tbody", {}, ...body));
+  const table = make("table", { class: size }, title ? make("caption", {}, title) : null, make("thead", {}, head), make("tbody", {}, ...body));
   table.querySelector("button")?.setAttribute("tabindex", "0");
   table.addEventListener("keydown", (event) => steer(event, table));
   return make("div", { class: "grid" }, table);
 }
 
-function cell(tensors, metric, scale, layer, column, place, onChoice) {
-  const value = largest(tensors, metric.key);
-  const status = tensors[0].status;
+function cell(members, metric, scale, layer, column, place, onChoice) {
+  const tensors = [...members].sort((one, other) => (other[metric.key] ?? -1) - (one[metric.key] ?? -1));
+  const value = tensors[0][metric.key];
+  const { status } = tensors[0];
   const glyph = value === null ? (GLYPHS[status] ?? "") : "";
   const said = value === null ? status : metric.show(value);
   const button = make("button", { type: "button", tabindex: -1, "data-column": place, "aria-label": `${layer}, ${column}: ${said}` }, glyph);

@@ -31,66 +31,72 @@ function fileItem(file) {
   const sums = [file.old_sha256, file.new_sha256];
   const sha = make("span", { class: "sha", title: `SHA-256 ${change(...sums)}` }, change(...sums.map((sum) => sum && sum.slice(0, 8))));
   const parts = [
-    make("span", { class: "path" }, make("bdi", {}, path), " ", make("span", { class: `status ${file.status}` }, file.status)),
+    make("span", { class: "path" }, make("bdi", {}, path), make("span", { class: `status ${file.status}` }, file.status), sha),
     make("strong", {}, file.verdict),
     make("span", { class: "counts" }, counts),
     make("span", { class: "costs" }, costs(file)),
-    sha,
   ];
   if (files.length === 1) return make("li", {}, make("div", { class: "file" }, ...parts));
-  return choice("file", parts, state.file === file, () => show({ file: state.file === file ? null : file }));
+  const choose = () => {
+    state.file = state.file === file ? null : file;
+    state.statuses.clear();
+    showFiles();
+  };
+  return make("li", {}, choice(parts, state.file === file, choose, "file"));
 }
 
-function choice(kind, parts, pressed, onClick) {
+function choice(parts, pressed, onClick, kind = null) {
   const button = make("button", { type: "button", class: kind, "aria-pressed": String(pressed) }, ...parts);
   button.addEventListener("click", onClick);
-  return kind === "file" ? make("li", {}, button) : button;
+  return button;
 }
 
-function metricChoices(tensors) {
-  const usable = METRICS.filter(({ key }) => largest(tensors, key) !== null);
-  if (state.metric && !usable.includes(state.metric)) state.metric = usable[0] ?? METRICS[0];
-  const all = usable.length > 1 ? [...usable, null] : usable;
-  return all.map((metric) => choice("metric", [metric?.label ?? "All"], state.metric === metric, () => show({ metric })));
-}
-
-function statusChoices(tensors) {
-  const present = STATUSES.filter((status) => tensors.some((one) => one.status === status));
-  return present.map((status) => {
-    const number = count(tensors.filter((one) => one.status === status).length);
-    const parts = [make("span", { class: `status ${status}` }, status), " ", make("span", { class: "quiet" }, number)];
-    return choice("filter", parts, state.statuses.has(status), () => {
-      if (!state.statuses.delete(status)) state.statuses.add(status);
-      show();
-    });
-  });
-}
-
-/** Draw what depends on the choices again, and keep the focus where it was. */
-function show(changes = {}) {
-  Object.assign(state, changes);
-  const tensors = current();
-  redraw("files", files.map(fileItem));
-  redraw("metrics", metricChoices(tensors));
-  redraw("statuses", statusChoices(tensors));
-  heatMaps(tensors, state.metric, reveal);
-  table.choose(tensors, state.file !== null);
-  list();
-}
-
+/** Put choices in their place again, and keep the focus where it was. */
 function redraw(id, children) {
   const buttons = () => [...byId(id).querySelectorAll("button")];
   const focused = buttons().indexOf(document.activeElement);
   byId(id).replaceChildren(...children);
-  if (focused >= 0) buttons()[focused]?.focus();
+  buttons()[focused]?.focus();
 }
 
-function list() {
+function showFiles() {
+  redraw("files", files.map(fileItem));
+  table.choose(current(), state.file !== null);
+  showMap();
+  showStatuses();
+}
+
+function showMap() {
+  const tensors = current();
+  const usable = METRICS.filter(({ key }) => largest(tensors, key) !== null);
+  if (state.metric && !usable.includes(state.metric)) state.metric = usable[0] ?? METRICS[0];
+  const offered = usable.length > 1 ? [...usable, null] : usable;
+  const choose = (metric) => () => showMap((state.metric = metric));
+  redraw("metrics", offered.map((metric) => choice([metric?.label ?? "All"], state.metric === metric, choose(metric))));
+  heatMaps(tensors, state.metric, reveal);
+}
+
+function showStatuses() {
+  const counts = new Map();
+  for (const { status } of current()) counts.set(status, (counts.get(status) ?? 0) + 1);
+  const present = counts.size > 1 ? STATUSES.filter((status) => counts.has(status)) : [];
+  redraw("statuses", present.map((status) => {
+    const parts = [make("span", { class: `status ${status}` }, status), " ", make("span", { class: "quiet" }, count(counts.get(status)))];
+    return choice(parts, state.statuses.has(status), () => {
+      if (!state.statuses.delete(status)) state.statuses.add(status);
+      showStatuses();
+    });
+  }));
+  showList();
+}
+
+function showList() {
   const tensors = current();
   const matches = matcher(byId("search").value);
   const rows = tensors.filter((one) => matches(one) && (!state.statuses.size || state.statuses.has(one.status)));
   table.show(rows);
-  byId("count").textContent = rows.length === tensors.length ? plural(rows.length, "tensor") : `${count(rows.length)} of ${plural(tensors.length, "tensor")}`;
+  const all = plural(tensors.length, "tensor");
+  byId("count").textContent = rows.length === tensors.length ? all : `${count(rows.length)} of ${all}`;
 }
 
 /** Show the tensors of a cell in the table, whatever was searched before. */
@@ -98,15 +104,16 @@ function reveal(tensors) {
   if (!tensors.every((one) => table.rows.includes(one))) {
     byId("search").value = "";
     state.statuses.clear();
-    show();
+    showStatuses();
   }
   hideTip();
   table.reveal(tensors[0]);
 }
 
 byId("summary").textContent = summary();
+byId("hint").hidden = files.length < 2;
 byId("map").hidden = byId("list").hidden = !files.some((file) => file.tensors.length);
-byId("search").addEventListener("input", list);
+byId("search").addEventListener("input", showList);
 document.addEventListener("keydown", (event) => {
   if (event.key === "/" && document.activeElement !== byId("search")) {
     event.preventDefault();
@@ -114,4 +121,4 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.key === "Escape") hideTip();
 });
-show();
+showFiles();

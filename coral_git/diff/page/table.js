@@ -10,7 +10,7 @@ const COLUMNS = [
   { key: "file", head: "File", cell: (tensor) => make("td", { title: tensor.file.path }, tensor.file.path.split("/").pop()), value: (tensor) => tensor.file.path, varies: true },
   { key: "status", head: "Status", cell: (tensor) => make("td", {}, make("span", { class: `status ${tensor.status}` }, tensor.status)) },
   { key: "dtype", head: "Dtype", cell: (tensor) => make("td", {}, change(tensor.old_dtype, tensor.dtype)), value: (tensor) => tensor.dtype ?? tensor.old_dtype },
-  { key: "shape", head: "Shape", cell: (tensor) => make("td", { class: "shape" }, shape(tensor)), value: (tensor) => tensor.elements, numeric: true },
+  { key: "shape", head: "Shape", cell: (tensor) => make("td", { class: "shape" }, shape(tensor)), value: (tensor) => tensor.elements, largestFirst: true },
   ...METRICS.map(({ key, head, label, show }) => ({ key, head, label, numeric: true, optional: key === "rank", cell: (tensor) => figureCell(tensor, key, show) })),
   { key: "oddities", head: "NaN, ∞", label: "Values that are not finite", numeric: true, optional: true, cell: (tensor) => figureCell(tensor, "oddities", number) },
   { key: "raw_bytes", head: "New", label: "Bytes that the old version does not have", numeric: true, cell: (tensor) => figureCell(tensor, "raw_bytes", bytes) },
@@ -24,7 +24,7 @@ function nameCell(tensor, isOpen) {
 
 function figureCell(tensor, key, show) {
   const value = tensor[key];
-  const cell = make("td", { class: value === null ? "figure none" : "figure" }, show(value));
+  const cell = make("td", { class: value === null || (key === "oddities" && !value) ? "figure none" : "figure" }, show(value));
   if (key === "share" && value !== null) cell.style.setProperty("--share", value);
   if (key === "oddities" && value) cell.classList.add("alarm");
   return cell;
@@ -59,9 +59,9 @@ class TensorTable {
 
   /** First the way that is wanted most: largest number, first letter; then the other way; then file order. */
   sortBy(key) {
-    const { numeric } = this.columns.find((column) => column.key === key);
-    const first = numeric ? "descending" : "ascending";
-    const second = numeric ? "ascending" : "descending";
+    const { numeric, largestFirst } = this.columns.find((column) => column.key === key);
+    const first = numeric || largestFirst ? "descending" : "ascending";
+    const second = first === "descending" ? "ascending" : "descending";
     if (this.sorting?.key !== key) this.sorting = { key, direction: first };
     else this.sorting = this.sorting.direction === first ? { key, direction: second } : null;
     this.show(this.rows);
@@ -111,7 +111,7 @@ class TensorTable {
 
   clicked(event) {
     const row = event.target.closest("tr[data-index]");
-    if (row && !String(getSelection())) this.toggle(row);
+    if (row && (event.target.closest("button") || !String(getSelection()))) this.toggle(row);
   }
 
   toggle(row) {
@@ -140,8 +140,8 @@ function details(tensor) {
   const facts = [
     ["Name before", tensor.old_name === tensor.name ? null : tensor.old_name],
     ["File", tensor.file.path],
-    ["‖W‖", tensor.norm === null ? null : change(number(tensor.norm), number(tensor.new_norm))],
-    ["‖Δ‖", tensor.delta_norm === null ? null : number(tensor.delta_norm)],
+    [norm("W"), tensor.norm === null ? null : change(number(tensor.norm), number(tensor.new_norm))],
+    [norm("Δ"), tensor.delta_norm === null ? null : number(tensor.delta_norm)],
     ["Cosine", tensor.cosine === null ? null : tensor.cosine.toFixed(6)],
     ["Values changed", tensor.changed === null ? null : `${count(tensor.changed)} of ${count(tensor.values)}`],
     ["Zeros", tensor.zeros === null ? null : change(count(tensor.old_zeros), count(tensor.zeros))],

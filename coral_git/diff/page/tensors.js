@@ -1,7 +1,10 @@
 // The tensors of the report, what is measured of them, and which layer they belong to.
 
+/** How a norm is written; many fonts let the bars touch the letter. */
+const norm = (letter) => `‖\u200a${letter}\u200a‖`;
+
 const METRICS = [
-  { key: "relative", label: "Relative change", head: "‖Δ‖ / ‖W‖", show: number },
+  { key: "relative", label: "Relative change", head: `${norm("Δ")} / ${norm("W")}`, show: number },
   { key: "max_delta", label: "Largest change", head: "max |Δ|", show: number },
   { key: "distance", label: "Cosine distance", head: "1 − cos", show: number },
   { key: "share", label: "Changed values", head: "changed", show: percent },
@@ -25,15 +28,17 @@ function placeOf(name) {
 
 function prepare(tensor, file, index) {
   const { cosine } = tensor;
+  const name = tensor.name || "(no name)";
   return {
     ...tensor,
+    name,
     file,
     index,
     distance: cosine === null ? null : Math.max(0, 1 - cosine),
     oddities: tensor.nans === null ? null : tensor.nans + tensor.infinities,
     elements: (tensor.shape ?? tensor.old_shape ?? []).reduce((all, length) => all * length, 1),
-    searched: tensor.name.toLowerCase(),
-    place: placeOf(tensor.name),
+    searched: name.toLowerCase(),
+    place: placeOf(name),
   };
 }
 

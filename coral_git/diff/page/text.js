@@ -37,7 +37,7 @@ function percent(value) {
   if (value === null) return "–";
   const shown = value * 100;
   if (shown > 0 && shown < 0.01) return "< 0.01 %";
-  return `${shown === 100 || shown === 0 ? shown : shown.toFixed(shown < 1 || shown > 99 ? 2 : 1)} %`;
+  return `${shown === 100 || shown === 0 ? shown : shown.toFixed(shown < 0.1 || shown > 99.9 ? 2 : 1)} %`;
 }
 
 /** Bytes in powers of ten, as the commands print them. */
