@@ -1,8 +1,8 @@
 """Chromium without a window, by its DevTools protocol over a pipe: nothing to install beside the browser.
 
-    python tests/functional/chromium.py page.html image.png [--dark] [--width N] [--height N] [--open NAME]
+    python tests/functional/chromium.py report.html docs/guide/images/diff-report.png
 
-makes an image of a page.
+makes an image of a page; ``--help`` says how to click on something first.
 """
 
 from __future__ import annotations
@@ -152,19 +152,15 @@ class Page:
         """Wait until what has changed is drawn."""
         self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
-    def show_as(
-        self, scheme: str = "light", media: str = "screen", width: int = 1280, height: int = 900
-    ) -> None:
-        """Choose what the page is shown on."""
+    def prefer(self, scheme: str, media: str = "screen") -> None:
+        """Show the page in ``light`` or ``dark`` colours, on ``screen`` or in ``print``."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=2,
-            mobile=False,
-        )
+
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
+        """Give the window a size in CSS pixels, of ``scale`` pixels of an image each."""
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def picture(self) -> bytes:
         """What is seen, as PNG."""
@@ -196,22 +192,28 @@ def browser() -> Iterator[Page]:
 
 def main() -> None:
     """Make an image of a page."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("image", type=Path)
-    parser.add_argument("--dark", action="store_true")
-    parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--height", type=int, default=900)
-    parser.add_argument("--open", action="append", default=[], help="selectors to click on first")
+    parser.add_argument("--dark", action="store_true", help="in dark colours")
+    parser.add_argument("--width", type=int, default=1280, help="of the window")
+    parser.add_argument("--height", type=int, default=900, help="of the window")
+    parser.add_argument("--scale", type=float, default=2, help="pixels of the image for one of the window")
+    parser.add_argument("--click", action="append", default=[], help="first click on what this selects")
+    parser.add_argument("--hover", help="then move the mouse over what this selects")
     options = parser.parse_args()
     with browser() as page:
-        page.show_as("dark" if options.dark else "light", width=options.width, height=options.height)
+        page.prefer("dark" if options.dark else "light")
+        page.resize(options.width, options.height, options.scale)
         page.open(options.page)
-        for selector in options.open:
+        for selector in options.click:
             page.click(selector)
+        page.value("window.scrollTo(0, 0)")
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=0, y=0)
+        if options.hover:
+            page.hover(options.hover)
+        page.frame()
         options.image.write_bytes(page.picture())
-        for complaint in page.complaints:
-            print(complaint)
 
 
 if __name__ == "__main__":

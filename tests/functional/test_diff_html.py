@@ -93,7 +93,8 @@ def model() -> dict[str, object]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Page]:
     with browser() as page:
-        page.show_as("light")
+        page.prefer("light")
+        page.resize(1280, 900)
         yield page
 
 
@@ -275,19 +276,25 @@ def test_thousands_of_tensors_are_shown_as_they_are_needed(visit):
     page.value("window.scrollTo(0, document.body.scrollHeight)")
     page.frame()
     assert before < page.value(rows) < 5000
+
+
+def test_all_rows_are_printed(visit):
+    page = visit(report_of(file_of("big.bin", layers(50))))
+    rows = "document.querySelectorAll('#tensors tbody tr').length"
+    assert page.value(rows) < 200
     page.call("Page.printToPDF")
-    assert page.value(rows) == 5000
+    assert page.value(rows) == 200
 
 
 def test_the_page_is_dark_where_that_is_preferred(visit):
     page = visit(model())
     shade = "getComputedStyle(document.body).backgroundColor"
     assert page.value(shade) == "rgb(255, 255, 255)"
-    page.show_as("dark")
+    page.prefer("dark")
     assert page.value(shade) == "rgb(23, 22, 21)"
-    page.show_as("dark", media="print")
+    page.prefer("dark", "print")
     assert page.value(shade) == "rgb(255, 255, 255)"
-    page.show_as("light")
+    page.prefer("light")
 
 
 def test_a_comparison_that_found_nothing_says_so(visit):
