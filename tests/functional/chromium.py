@@ -152,8 +152,8 @@ class Page:
         """Wait until what has changed is drawn."""
         self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
-    def prefer(self, scheme: str, media: str = "screen") -> None:
-        """Show the page in ``light`` or ``dark`` colours, on ``screen`` or in ``print``."""
+    def prefer(self, scheme: str, media: str = "") -> None:
+        """Show the page in ``light`` or ``dark`` colours; ``media`` is ``print`` to see what would be printed."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
 

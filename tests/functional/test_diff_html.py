@@ -209,7 +209,7 @@ def test_the_heat_map_has_a_row_for_each_layer(visit):
     assert len(set(shades)) == 12
     page.hover('.grid [aria-label^="h.3, mlp.weight"]')
     assert page.texts("#tip b") == ["h.3.mlp.weight"]
-    assert "25.0 %" in page.texts("#tip dd")
+    assert "25.0\u00a0%" in page.texts("#tip dd")
     page.click("#metrics button:last-child")
     assert page.texts(".grid:first-child thead th") == page.texts("#metrics button")[:-1]
 

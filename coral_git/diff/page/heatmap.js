@@ -2,6 +2,7 @@
 
 const MANY_FOLD = 30; // from here on a scale is logarithmic
 const FAINTEST = 1e-6; // of the largest value; below that all cells look the same
+const MANY_ROWS = 64; // more scroll in a window of their own
 const GLYPHS = { added: "+", removed: "−" };
 
 function scaleOf(values) {
@@ -72,7 +73,7 @@ function grid(title, { rows, columns }, metricOf, scales, onChoice) {
   const table = make("table", { class: size }, title ? make("caption", {}, title) : null, make("thead", {}, head), make("tbody", {}, ...body));
   table.querySelector("button")?.setAttribute("tabindex", "0");
   table.addEventListener("keydown", (event) => steer(event, table));
-  return make("div", { class: "grid" }, table);
+  return make("div", { class: rows.length > MANY_ROWS ? "grid tall" : "grid" }, table);
 }
 
 function cell(members, metric, scale, layer, column, place, onChoice) {
@@ -125,14 +126,16 @@ function legend(metric, scale) {
 }
 
 function showTip(button, tensors) {
+  const alone = tensors.every(({ file }) => file === tensors[0].file);
   const shown = tensors.slice(0, 3).flatMap((tensor) => [
     make("b", {}, make("bdi", {}, tensor.name)),
+    alone ? null : make("p", {}, make("bdi", {}, tensor.file.path)),
     make("p", {}, `${tensor.status} · ${change(tensor.old_dtype, tensor.dtype)} · ${shape(tensor)}`),
     make("dl", {}, ...METRICS.filter(({ key }) => tensor[key] !== null).flatMap(({ key, label, show }) => [make("dt", {}, label), make("dd", {}, show(tensor[key]))])),
   ]);
   if (tensors.length > 3) shown.push(make("p", {}, `and ${count(tensors.length - 3)} more`));
   const tip = byId("tip");
-  tip.replaceChildren(...shown);
+  tip.replaceChildren(...shown.filter(Boolean));
   tip.hidden = false;
   const at = button.getBoundingClientRect();
   const left = Math.min(at.right + 8, document.documentElement.clientWidth - tip.offsetWidth - 8);

@@ -139,7 +139,6 @@ class TensorTable {
 function details(tensor) {
   const facts = [
     ["Name before", tensor.old_name === tensor.name ? null : tensor.old_name],
-    ["File", tensor.file.path],
     [norm("W"), tensor.norm === null ? null : change(number(tensor.norm), number(tensor.new_norm))],
     [norm("Δ"), tensor.delta_norm === null ? null : number(tensor.delta_norm)],
     ["Cosine", tensor.cosine === null ? null : tensor.cosine.toFixed(6)],

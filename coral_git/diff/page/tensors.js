@@ -1,7 +1,7 @@
 // The tensors of the report, what is measured of them, and which layer they belong to.
 
 /** How a norm is written; many fonts let the bars touch the letter. */
-const norm = (letter) => `‖\u200a${letter}\u200a‖`;
+const norm = (letter) => `‖\u2009${letter}\u2009‖`;
 
 const METRICS = [
   { key: "relative", label: "Relative change", head: `${norm("Δ")} / ${norm("W")}`, show: number },

@@ -36,8 +36,8 @@ const count = (value) => (value === null ? "–" : value.toLocaleString("en").re
 function percent(value) {
   if (value === null) return "–";
   const shown = value * 100;
-  if (shown > 0 && shown < 0.01) return "< 0.01 %";
-  return `${shown === 100 || shown === 0 ? shown : shown.toFixed(shown < 0.1 || shown > 99.9 ? 2 : 1)} %`;
+  if (shown > 0 && shown < 0.01) return "< 0.01\u00a0%";
+  return `${shown === 100 || shown === 0 ? shown : shown.toFixed(shown < 0.1 || shown > 99.9 ? 2 : 1)}\u00a0%`;
 }
 
 /** Bytes in powers of ten, as the commands print them. */
@@ -49,7 +49,7 @@ function bytes(value) {
     value /= 1000;
     unit += 1;
   }
-  return `${unit ? value.toFixed(1) : value} ${units[unit]}`;
+  return `${unit ? value.toFixed(1) : value}\u00a0${units[unit]}`;
 }
 
 const plural = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
