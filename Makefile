@@ -36,7 +36,7 @@ docs: $(VENV)/.installed
 bench: $(VENV)/.tested
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/bench/lifecycle.py
 
-SOURCES := pyproject.toml setup.py $(shell find coral_git hooks -name '*.py' -o -name '*.c' -o -path 'hooks/*' -type f)
+SOURCES := pyproject.toml setup.py $(shell find coral_git hooks -name '*.py' -o -name '*.c' -o -path '*/page/*' -o -path 'hooks/*' -type f)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
