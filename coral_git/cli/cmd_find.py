@@ -117,7 +117,7 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     sizes = re.findall(r"\d+", text)
-    if not re.fullmatch(r"\[?\s*\d*(\s*[x×,]\s*\d+)*\s*\]?", text):
+    if not re.fullmatch(r"\[?\s*\d*(\s*[x,]\s*\d+)*\s*\]?", text):
         raise UsageError(f"'{text}' is no shape", hint="write it as 384x1536")
     return tuple(map(int, sizes))
 

@@ -67,6 +67,20 @@ class CatFile:
         (oid, _, _), content = answer
         return oid, content
 
+    def contents(self, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Many blobs by id, in order, each with its content; what is missing or no blob is left out.
+
+        They are held a window at a time: ask for small ones only, after ``sizes``.
+
+        Raises:
+            GitError: git failed.
+        """
+        rest = iter(oids)
+        while window := [oid.encode() for oid in islice(rest, _WINDOW)]:
+            for found in self._batch.ask_many(window):
+                if found is not None and found[0][1] == "blob":
+                    yield found[0][0], found[1]
+
     def info(self, spec: bytes) -> ObjectInfo | None:
         """Id, type and size of an object, or None where there is none.
 

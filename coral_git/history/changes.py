@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from coral_git.errors import CoralError
 from coral_git.history.commits import Commit, Touched
+from coral_git.manifest.body import KnownLines
 from coral_git.manifest.model import Manifest, object_ids
-from coral_git.pipeline.history import read_blob
+from coral_git.manifest.parse import is_manifest_start, parse
 from coral_git.pipeline.manifests import expanded_or_none
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import ObjectId
@@ -97,6 +99,7 @@ class ManifestReader:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._held: OrderedDict[str, Manifest | None] = OrderedDict()
+        self._lines: KnownLines = {}
         self._pieces = 0
 
     def read(self, oid: str) -> Manifest | None:
@@ -108,36 +111,50 @@ class ManifestReader:
         if not oid:
             return None
         if oid not in self._held:
-            self._held[oid] = found = self._parse(oid)
-            self._pieces += _weight(found)
-            while self._pieces > _HELD and len(self._held) > 1:
-                self._pieces -= _weight(self._held.popitem(last=False)[1])
+            workspace = self._workspace
+            found = workspace.objects.blob(oid.encode(), max_size=workspace.limits.manifest_bytes)
+            self._hold(oid, None if found is None else self._parse(found[1]))
         self._held.move_to_end(oid)
         return self._held[oid]
 
     def among(self, oids: Iterable[str]) -> set[str]:
-        """Those blobs that are manifests, or may be; what is none is remembered for the next time."""
-        cache = self._workspace.store.cache
-        kept, unknown = set(), []
+        """Those blobs that are manifests; they are read together. What is none is remembered."""
+        workspace = self._workspace
+        cache = workspace.store.cache
+        wanted, kept = [], set()
         for oid in dict.fromkeys(filter(None, oids)):
-            named = cache.manifest_objects(bytes.fromhex(oid))
-            if named:
+            if self._held.get(oid) is not None:
                 kept.add(oid)
-            elif named is None:
-                unknown.append(oid)
-        others = []
-        limit = self._workspace.limits.manifest_bytes
-        for oid, kind, size in self._workspace.objects.sizes(unknown):
-            if kind == "blob" and _SMALLEST <= size <= limit and self.read(oid) is not None:
+            elif cache.manifest_objects(bytes.fromhex(oid)) != ():
+                wanted.append(oid)
+        limit = workspace.limits.manifest_bytes
+        sizes = list(workspace.objects.sizes(wanted))
+        small = [oid for oid, kind, size in sizes if kind == "blob" and _SMALLEST <= size <= limit]
+        for oid, text in workspace.objects.contents(small):
+            if self._hold(oid, self._parse(text)) is not None:
                 kept.add(oid)
-            else:
-                others.append((bytes.fromhex(oid), ()))
-        cache.record_manifests(others)
+        others = {oid for oid, _, _ in sizes} - kept
+        cache.record_manifests((bytes.fromhex(oid), ()) for oid in others)
         return kept
 
-    def _parse(self, oid: str) -> Manifest | None:
-        manifest = read_blob(self._workspace, oid)
-        return manifest and (expanded_or_none(self._workspace, manifest) or manifest)
+    def _hold(self, oid: str, manifest: Manifest | None) -> Manifest | None:
+        self._held[oid] = manifest
+        self._pieces += _weight(manifest)
+        while self._pieces > _HELD and len(self._held) > 1:
+            self._pieces -= _weight(self._held.popitem(last=False)[1])
+        return manifest
+
+    def _parse(self, text: bytes) -> Manifest | None:
+        workspace = self._workspace
+        if not is_manifest_start(text):
+            return None
+        if len(self._lines) > _HELD:
+            self._lines.clear()
+        try:
+            manifest = parse(text, workspace.limits, self._lines)
+        except CoralError:
+            return None
+        return expanded_or_none(workspace, manifest) or manifest
 
 
 def file_change(reader: ManifestReader, touched: Touched) -> FileChange:
@@ -166,19 +183,22 @@ def weight_commits(
     waiting = iter(commits)
     width = 1
     while window := list(islice(waiting, width)):
-        blobs = (oid for commit in window for file in commit.files for oid in (file.old, file.new))
-        manifests = reader.among(blobs)
+        manifests = reader.among(
+            oid for commit in window for file in commit.files for oid in (file.old, file.new)
+        )
+        found = []
         for commit in window:
             files = [file for file in commit.files if file.old in manifests or file.new in manifests]
             if files or keep_all or commit.facts.metrics or commit.facts.labels:
-                changes = tuple(file_change(reader, file) for file in files)
-                yield WeightCommit(commit, changes, stored_bytes(workspace, changes))
+                found.append((commit, tuple(file_change(reader, file) for file in files)))
+        lengths = workspace.store.stored_lengths(
+            {one for _, changes in found for change in changes for one in change.added}
+        )
+        for commit, changes in found:
+            added = {one for change in changes for one in change.added}
+            is_here = all(one in lengths for one in added)
+            yield WeightCommit(commit, changes, sum(lengths[one] for one in added) if is_here else None)
         width = min(2 * width, _WIDEST)
-
-
-def stored_bytes(workspace: Workspace, changes: Iterable[FileChange]) -> int | None:
-    """What the objects that changes added take in the local store; None where one is not there."""
-    return workspace.store.stored_bytes(dict.fromkeys(one for change in changes for one in change.added))
 
 
 def _pieces(manifest: Manifest | None) -> int:

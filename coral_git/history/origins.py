@@ -80,9 +80,7 @@ class _Search:
         self._objects = workspace.objects
         self.found: dict[str, Origin] = {}
 
-    def trace(
-        self, start: str, path: bytes, tensors: dict[str, TensorEntry]
-    ) -> list[_Task]:
+    def trace(self, start: str, path: bytes, tensors: dict[str, TensorEntry]) -> list[_Task]:
         """Follow tensors along the commits that touch a path.
 
         Args:

@@ -13,18 +13,26 @@ from coral_git.types import DTYPES, DType, ObjectId, tensor_bytes
 
 _Kind = tuple[DType, tuple[int, ...], int, int]
 
+KnownLines = dict[str, tuple[TensorEntry, int]]
+"""Lines that were read before, each with its tensor and the bytes of it: versions of a file share most."""
+
 
 class TensorLines:
     """Reads ``tensor`` lines; names are unique over all that it reads.
+
+    Args:
+        limits: the caps.
+        known: lines that were read with the same caps; what is read is added.
 
     Attributes:
         entries: the tensors so far.
         length: their bytes together.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, known: KnownLines | None = None) -> None:
         self.entries: list[TensorEntry] = []
         self.length = 0
+        self._known = known
         self._limits = limits
         self._name_bytes = limits.name_bytes
         self._names: set[str] = set()
@@ -38,23 +46,33 @@ class TensorLines:
         """
         if len(self.entries) + len(lines) > MAX_TENSORS:
             raise LineError(first, "too many tensors")
-        entries, kinds, names = self.entries, self._kinds, self._names
+        entries, names, known = self.entries, self._names, self._known
         for line_number, line in enumerate(lines, first):
-            fields = line.split(" ")
-            if fields[0] != "tensor" or len(fields) < 4:
-                raise LineError(line_number, "no 'tensor' line")
-            _, name, dtype_name, shape_text, *ids = fields
-            if len(name) > self._name_bytes or not name or "\\" in name:
-                name = self._unescape(name, line_number)
-            if name in names:
+            found = known.get(line) if known else None
+            if found is None:
+                found = self._read_line(line, line_number)
+                if known is not None:
+                    known[line] = found
+            entry, length = found
+            if entry.name in names:
                 raise LineError(line_number, "a second tensor of this name")
-            names.add(name)
-            kind = kinds.get((dtype_name, shape_text)) or self._kind(dtype_name, shape_text, line_number)
-            dtype, shape, length, count = kind
-            if len(ids) != count:
-                raise LineError(line_number, f"a tensor of {length} bytes has {count} ids, not {len(ids)}")
-            entries.append(TensorEntry(name, dtype, shape, read_ids(ids, line_number)))
+            names.add(entry.name)
+            entries.append(entry)
             self.length += length
+
+    def _read_line(self, line: str, line_number: int) -> tuple[TensorEntry, int]:
+        """The tensor of a line, and its bytes."""
+        fields = line.split(" ")
+        if fields[0] != "tensor" or len(fields) < 4:
+            raise LineError(line_number, "no 'tensor' line")
+        _, name, dtype_name, shape_text, *ids = fields
+        if len(name) > self._name_bytes or not name or "\\" in name:
+            name = self._unescape(name, line_number)
+        kind = self._kinds.get((dtype_name, shape_text)) or self._kind(dtype_name, shape_text, line_number)
+        dtype, shape, length, count = kind
+        if len(ids) != count:
+            raise LineError(line_number, f"a tensor of {length} bytes has {count} ids, not {len(ids)}")
+        return TensorEntry(name, dtype, shape, read_ids(ids, line_number)), length
 
     def _unescape(self, text: str, line_number: int) -> str:
         """A name that is not simply as it is written."""
@@ -112,9 +130,11 @@ class ChunkLines:
             self.length += length
 
 
-def body_reader(tensor_count: int | None, limits: Limits) -> TensorLines | ChunkLines:
+def body_reader(
+    tensor_count: int | None, limits: Limits, known: KnownLines | None = None
+) -> TensorLines | ChunkLines:
     """The reader for the lines of a manifest with or without tensors."""
-    return ChunkLines(limits) if tensor_count is None else TensorLines(limits)
+    return ChunkLines(limits) if tensor_count is None else TensorLines(limits, known)
 
 
 def finish(manifest: Manifest, body: TensorLines | ChunkLines) -> Manifest:

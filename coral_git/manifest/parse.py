@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from coral_git.errors import FormatVersionError, InvalidManifestError
 from coral_git.limits import Limits
-from coral_git.manifest.body import body_reader, finish, read_tables
+from coral_git.manifest.body import KnownLines, body_reader, finish, read_tables
 from coral_git.manifest.damage import describe_damage, repair_hint, without_wrapping
 from coral_git.manifest.entries import Manifest
 from coral_git.manifest.header import HeaderLines, read_gaps, read_rest
@@ -49,8 +49,13 @@ def claims_manifest(head: bytes) -> bool:
     return head.startswith(CLAIM) or _version(head) not in (None, VERSION)
 
 
-def parse(text: bytes, limits: Limits) -> Manifest:
+def parse(text: bytes, limits: Limits, known: KnownLines | None = None) -> Manifest:
     """Read a manifest.
+
+    Args:
+        text: the manifest.
+        limits: the caps.
+        known: lines of other manifests that were read with the same caps; what is read is added.
 
     Raises:
         FormatVersionError: its version is another one.
@@ -67,7 +72,7 @@ def parse(text: bytes, limits: Limits) -> Manifest:
             f"the manifest has {len(text)} bytes, at most {limits.manifest_bytes} are read"
         )
     try:
-        return _parse(text, limits)
+        return _parse(text, limits, known)
     except LineError as error:
         raise InvalidManifestError(
             f"the manifest is not valid: {describe_damage(text)} ({error})", hint=repair_hint(text)
@@ -82,7 +87,7 @@ def _version(text: bytes) -> int | None:
     return number(digits.decode("latin-1")) if colon else None
 
 
-def _parse(text: bytes, limits: Limits) -> Manifest:
+def _parse(text: bytes, limits: Limits, known: KnownLines | None) -> Manifest:
     lines = text_lines(text)
     if not is_manifest_start(text):
         raise LineError(1, "not the first line of a manifest")
@@ -96,7 +101,7 @@ def _parse(text: bytes, limits: Limits) -> Manifest:
     manifest = Manifest(format_name, size, sha256)
     if not is_chunked(format_name):
         manifest = _with_rest(manifest, header, limits)
-    manifest = _with_body(manifest, header, limits)
+    manifest = _with_body(manifest, header, limits, known)
     if _root(text, lines) != root:
         raise LineError(_ROOT_LINE + 1, "the root is not the one of this text")
     return manifest
@@ -115,7 +120,7 @@ def _with_rest(manifest: Manifest, header: HeaderLines, limits: Limits) -> Manif
     return manifest._replace(rest_length=length, rest=rest, gaps=gaps, tensor_count=count)
 
 
-def _with_body(manifest: Manifest, header: HeaderLines, limits: Limits) -> Manifest:
+def _with_body(manifest: Manifest, header: HeaderLines, limits: Limits, known: KnownLines | None) -> Manifest:
     lines, first = header.lines[header.taken :], header.taken + 1
     count = manifest.tensor_count
     if lines and lines[0].startswith("table "):
@@ -123,7 +128,7 @@ def _with_body(manifest: Manifest, header: HeaderLines, limits: Limits) -> Manif
         if count not in (None, sum(table.lines for table in tables)):
             raise LineError(len(header.lines), f"the tables do not hold {count} tensors")
         return manifest._replace(tables=tables)
-    body = body_reader(count, limits)
+    body = body_reader(count, limits, known)
     body.read(lines, first)
     return finish(manifest, body)
 

@@ -117,15 +117,15 @@ class Store:
         return self._catalog.find(tuple(object_ids))
 
     def stored_bytes(self, object_ids: Iterable[ObjectId]) -> int | None:
-        """Bytes that the best copies of objects take in packs; None where one of them is not stored.
-
-        As cheap as :meth:`has`, and as certain.
-        """
+        """Bytes that the best copies of objects take in packs; None where one of them is not stored."""
         wanted = tuple(object_ids)
-        found = self._catalog.find(wanted, thorough=False)
-        if len(found) < len(set(wanted)):
-            return None
-        return sum(copies[0].entry_length for copies in found.values())
+        lengths = self.stored_lengths(wanted)
+        return None if any(one not in lengths for one in wanted) else sum(lengths.values())
+
+    def stored_lengths(self, object_ids: Iterable[ObjectId]) -> dict[ObjectId, int]:
+        """Bytes that the best copy of each object takes in its pack; as cheap as ``has``, and as certain."""
+        found = self._catalog.find(tuple(object_ids), thorough=False)
+        return {object_id: copies[0].entry_length for object_id, copies in found.items()}
 
     def locate(self, object_id: ObjectId) -> Location:
         """Where the object lies; of several copies a full one, else the newest.
