@@ -43,6 +43,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "find": "find",
         "verify": "verify",
         "branch": "branch",
+        "experiment": "experiment",
+        "registry": "registry",
         "metrics": "metrics",
         "tag": "tag",
         "tags": "tags",

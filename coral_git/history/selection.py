@@ -9,7 +9,13 @@ from coral_git.history.changes import WeightCommit
 from coral_git.history.expression import Condition
 from coral_git.history.goals import Goal
 
-ALL_BRANCHES = ("--exclude=refs/coral/*", "--exclude=refs/notes/*", "--exclude=refs/stash", "--all")
+ALL_BRANCHES = (
+    "--exclude=refs/coral/*",
+    "--exclude=refs/notes/*",
+    "--exclude=refs/stash",
+    "--exclude=refs/worktree/*",
+    "--all",
+)
 """Options of ``git log`` for every branch and tag, without what coral-git keeps in refs of its own."""
 
 

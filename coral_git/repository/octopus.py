@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 
-from coral_git import fsops
 from coral_git.errors import CoralError, GitError, UsageError
+from coral_git.git.chains import replace_entries
 from coral_git.git.revisions import list_tree, resolve_commit
 from coral_git.merge.choices import Choice, Choices
 from coral_git.merge.merge_file import FileMerge, merge_file
@@ -168,7 +167,7 @@ def _with_weights(
         mode = modes.get(versions.path, "100644")
         lines.append(f"{mode} {oid}\t".encode() + versions.path + b"\0")
         merged.append(_described(versions.path, choices, result))
-    return _replace(workspace, tree, lines), merged
+    return replace_entries(workspace.git, workspace.paths.git_dir, tree, b"".join(lines)), merged
 
 
 def _merge(workspace: Workspace, versions: Versions, choices: Choices) -> FileMerge:
@@ -191,19 +190,6 @@ def _merge(workspace: Workspace, versions: Versions, choices: Choices) -> FileMe
 def _described(path: bytes, choices: Choices, result: FileMerge) -> MergedFile:
     rules = tuple(f"{rule.pattern}={rule.choice}" for rule in choices.rules)
     return MergedFile(os.fsdecode(path), str(choices.default), rules, outcomes_of(result))
-
-
-def _replace(workspace: Workspace, tree: str, lines: Sequence[bytes]) -> str:
-    """A tree with other blobs at some paths, made in an index of its own."""
-    index = os.path.join(workspace.paths.git_dir, fsops.unique_name("coral-index"))
-    environment = {"GIT_INDEX_FILE": index}
-    try:
-        workspace.git.run("read-tree", tree, env=environment)
-        workspace.git.run("update-index", "-z", "--index-info", input=b"".join(lines), env=environment)
-        return workspace.git.run("write-tree", env=environment).decode().strip()
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(index)
 
 
 def _commit(

@@ -1,0 +1,245 @@
+"""Writing runs of experiments, and making branches and tags of what they found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from coral_git.errors import UsageError
+from coral_git.git.attributes import check_attr
+from coral_git.git.chains import append_commit, check_name, delete_ref, empty_tree, tip, tree_with
+from coral_git.history.facts import trailer_lines
+from coral_git.history.goals import Goal
+from coral_git.history.runs import PARAMETER, RUN, RUNS, STATUS, STEP, Run, Step, read_run
+from coral_git.history.tags import NewTag, make_tag
+from coral_git.manifest.escape import printable
+from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.environment import describe_environment
+from coral_git.repository.unfinished import require_work_tree, user_git
+
+_CURRENT = "refs/worktree/coral-run"
+CURRENT_VARIABLE = "CORAL_RUN"
+
+
+class Logged(NamedTuple):
+    """What is said about a step.
+
+    Attributes:
+        metrics: values by name.
+        labels: words.
+        step: its number; the one after the last by default.
+        message: first line of the message of the commit.
+        files: weight files of the work tree that are kept with it.
+    """
+
+    metrics: Mapping[str, float] = {}
+    labels: tuple[str, ...] = ()
+    step: int | None = None
+    message: str = ""
+    files: tuple[str, ...] = ()
+
+
+def start(
+    workspace: Workspace,
+    name: str,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    labels: Sequence[str] = (),
+    description: str = "",
+    environment: bool = True,
+) -> str:
+    """Begin a run; from now on it is the current one of this work tree. Gives the id of its first commit.
+
+    Args:
+        workspace: the repository.
+        name: its name, as of a branch.
+        parameters: what is tried.
+        labels: words to find it by.
+        description: first line of the message of the commit.
+        environment: whether to say what there is to train with.
+
+    Raises:
+        UsageError: there is such a run already, or the name is none.
+    """
+    git = workspace.git
+    ref = RUNS + name
+    check_name(git, ref, name)
+    if tip(git, ref):
+        raise UsageError(f"there is a run '{printable(name)}' already", hint="git coral experiment delete")
+    head = tip(git, "HEAD")
+    said = [f"{RUN}: {name}", f"{STATUS}: running"]
+    said += [f"{PARAMETER}: {printable(key)}={printable(value)}" for key, value in (parameters or {}).items()]
+    said += trailer_lines({}, labels, describe_environment(user_git(workspace)) if environment else {})
+    tree = git.run("rev-parse", f"{head}^{{tree}}").decode().strip() if head else empty_tree(git)
+    commit = append_commit(
+        git,
+        ref,
+        lambda _: tree,
+        _message(description or f"start {name}", said),
+        others=[head] if head else [],
+    )
+    git.run("symbolic-ref", _CURRENT, ref)
+    return commit
+
+
+def current_run(workspace: Workspace, name: str | None) -> Run:
+    """The run that is meant: by name, by ``CORAL_RUN``, or the one that was started last in this work tree.
+
+    Raises:
+        UsageError: none is.
+    """
+    wanted = name or os.environ.get(CURRENT_VARIABLE)
+    if not wanted:
+        ref = workspace.git.run("symbolic-ref", "--quiet", _CURRENT, check=False).decode().strip()
+        wanted = ref.removeprefix(RUNS)
+    if not wanted:
+        raise UsageError("no run was started here", hint="git coral experiment start NAME")
+    return read_run(workspace.git, wanted)
+
+
+def log(workspace: Workspace, run: Run, logged: Logged) -> tuple[str, int]:
+    """Append a step to a run, off the branches. Gives the id of the commit, and the number of the step.
+
+    Raises:
+        UsageError: the run has ended, there is nothing to say, or a file is none that git keeps by coral-git.
+    """
+    if run.status != "running":
+        raise UsageError(
+            f"the run '{printable(run.name)}' is {run.status}", hint="git coral experiment start NAME"
+        )
+    if not (logged.metrics or logged.labels or logged.files or logged.message):
+        raise UsageError(
+            "nothing to log", hint="e.g. git coral experiment log --metric loss=0.3 model.safetensors"
+        )
+    numbers = [step.number for step in run.steps if step.number is not None]
+    step = logged.step if logged.step is not None else max(numbers, default=0) + 1
+    blobs = store_files(workspace, logged.files)
+    git, git_dir = workspace.git, workspace.paths.git_dir
+    said = [f"{RUN}: {run.name}", f"{STEP}: {step}", *trailer_lines(logged.metrics, logged.labels)]
+    message = _message(logged.message or f"step {step}", said)
+    return append_commit(git, run.ref, lambda before: tree_with(git, git_dir, before, blobs), message), step
+
+
+def end(workspace: Workspace, run: Run, status: str, metrics: Mapping[str, float]) -> str:
+    """Say how a run ended. Gives the id of the commit.
+
+    Raises:
+        UsageError: it has ended before.
+    """
+    if run.status != "running":
+        raise UsageError(f"the run '{printable(run.name)}' is {run.status} already")
+    git = workspace.git
+    said = [f"{RUN}: {run.name}", f"{STATUS}: {status}", *trailer_lines(metrics)]
+    commit = append_commit(
+        git, run.ref, lambda before: tree_with(git, "", before, {}), _message(f"end: {status}", said)
+    )
+    if git.run("symbolic-ref", "--quiet", _CURRENT, check=False).decode().strip() == run.ref:
+        git.run("symbolic-ref", "--delete", _CURRENT)
+    return commit
+
+
+def store_files(workspace: Workspace, files: Sequence[str]) -> dict[bytes, str]:
+    """Weight files of the work tree as blobs, stored as ``git add`` would; the index is not touched.
+
+    Raises:
+        UsageError: a file is outside of the work tree, or coral-git does not keep its path.
+    """
+    if not files:
+        return {}
+    root = os.path.realpath(require_work_tree(workspace))
+    paths: dict[bytes, str] = {}
+    for name in files:
+        full = os.path.join(os.path.realpath(os.path.dirname(name) or "."), os.path.basename(name))
+        path = os.path.relpath(full, root)
+        if path.startswith("../") or not os.path.isfile(full):
+            raise UsageError(f"'{printable(name)}' is no file of this work tree")
+        paths[os.fsencode(path)] = full
+    filters = check_attr(workspace.git, paths)
+    for path in paths:
+        if filters.get(path) != b"coral":
+            raise UsageError(
+                f"'{printable(os.fsdecode(path))}' is not tracked",
+                hint="git coral track 'PATTERN', and commit that",
+            )
+    git = workspace.git_in(root)
+    return {
+        path: git.run("hash-object", "-w", f"--path={os.fsdecode(path)}", "--", full).decode().strip()
+        for path, full in paths.items()
+    }
+
+
+def find_step(run: Run, place: str, goal: Goal | None = None) -> Step:
+    """A step of a run by a word: ``best`` (of a metric), ``last``, or its number.
+
+    Raises:
+        UsageError: there is no such step.
+    """
+    if place == "best":
+        if goal is None:
+            names = list(run.metrics)
+            if len(names) != 1:
+                raise UsageError("best of which metric?", hint=f"--metric {' or '.join(names) or 'NAME'}")
+            goal = Goal.parse(names[0])
+        step = run.best(goal)
+        if step is None:
+            raise UsageError(f"the run '{printable(run.name)}' has no metric '{goal.metric}'")
+        return step
+    if place in ("", "last"):
+        if run.steps:
+            return run.steps[-1]
+        raise UsageError(f"the run '{printable(run.name)}' has no steps")
+    found = [step for step in run.steps if place in (str(step.number), step.commit.oid)]
+    if not found:
+        raise UsageError(f"the run '{printable(run.name)}' has no step '{printable(place)}'")
+    return found[-1]
+
+
+def promote(workspace: Workspace, run: Run, step: Step, name: str, *, as_tag: bool, force: bool) -> None:
+    """Make a branch or a tag of a step.
+
+    Raises:
+        UsageError: there is such a branch or tag already.
+    """
+    git = workspace.git
+    if as_tag:
+        description = f"{step.commit.subject} of run {run.name}"
+        make_tag(git, NewTag(name, step.commit.oid, description, step.metrics, force=force))
+        return
+    check_name(git, f"refs/heads/{name}", name)
+    if not force and tip(git, f"refs/heads/{name}"):
+        raise UsageError(f"branch '{printable(name)}' exists already", hint="--force moves it")
+    git.run("branch", *(["--force"] if force else []), "--", name, step.commit.oid)
+
+
+def delete(workspace: Workspace, runs: Sequence[Run]) -> None:
+    """Delete runs; 'git coral gc' frees what only they named, after git has pruned their commits."""
+    for run in runs:
+        delete_ref(workspace.git, run.ref, run.tip)
+
+
+def run_refspecs(workspace: Workspace, names: Sequence[str]) -> list[str]:
+    """What ``git push`` and ``git fetch`` take for runs of these names.
+
+    Raises:
+        UsageError: a name is none.
+    """
+    for name in names:
+        check_name(workspace.git, RUNS + name.replace("*", "x"), name)
+    return [f"{RUNS}{name}:{RUNS}{name}" for name in names]
+
+
+def parse_parameters(words: Sequence[str]) -> dict[str, str]:
+    """Parameters as a user writes them: ``name=value``.
+
+    Raises:
+        UsageError: a word is none.
+    """
+    for word in words:
+        if "=" not in word.strip("=") or "\n" in word:
+            raise UsageError(f"'{printable(word)}' is no parameter", hint="write it as lr=3e-4")
+    return dict(word.partition("=")[::2] for word in words)
+
+
+def _message(subject: str, said: Sequence[str]) -> str:
+    return f"{printable(subject)}\n\n" + "\n".join(said) + "\n"
