@@ -153,7 +153,7 @@ class Page:
         self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
     def prefer(self, scheme: str, media: str = "") -> None:
-        """Show the page in ``light`` or ``dark`` colours; ``media`` is ``print`` to see what would be printed."""
+        """Show the page in ``light`` or ``dark`` colours; with ``print`` as it would be printed."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
 

@@ -193,7 +193,7 @@ def test_a_row_opens_with_figures_and_a_histogram(visit):
     assert [height / heights[1] for height in heights] == pytest.approx(
         [math.log(count + 1) / math.log(1001) for count in (3, 1000, 5)]
     )
-    assert "16 of 64" in page.texts(".detail dd")
+    assert "16 of 64 values" in page.texts(".detail dd")
     page.click(f"{NAMES} button")
     assert page.texts(".detail") == []
 
@@ -261,6 +261,16 @@ def test_files_can_be_seen_alone(visit):
     assert page.texts(NAMES) == names_of({"files": [file_of("", layers(3, "g"))]})
     assert page.texts(".grid tbody th") == ["g.0", "g.1", "g.2"]
     assert "File" not in page.texts(HEADS)
+
+
+def test_what_has_no_figures_has_a_heat_map_too(visit):
+    page = visit(report_of(file_of("one.bin", layers(2)), file_of("two.bin", [tensor_of("h.0.w", None)])))
+    page.click("#metrics button:last-child")
+    page.click("#files li:last-child button")
+    assert page.texts(".grid thead th") == ["w"]
+    assert page.texts(NAMES) == ["h.0.w"]
+    page.click(f"{NAMES} button")
+    assert page.texts(".details") == ["no values to compare"]
 
 
 def test_thousands_of_tensors_are_shown_as_they_are_needed(visit):
