@@ -169,8 +169,11 @@ def test_a_search_finds_texts_and_globs(visit):
     assert page.texts(NAMES) == [f"h.{layer}.{role}" for layer in (10, 11) for role in sorted(ROLES)]
     search(page, "head.?ias")
     assert page.texts(NAMES) == ["head.bias"]
-    search(page, "(")
-    assert page.texts(NAMES) == []
+    for nothing in ("(", "ead.*", "*.wei", "[b-a]*"):
+        search(page, nothing)
+        assert page.texts(NAMES) == []
+    search(page, "head.weigh[!a-s]")
+    assert page.texts(NAMES) == ["head.weight"]
     search(page, " ")
     assert sorted(page.texts(NAMES)) == sorted(names_of(report))
 
@@ -217,10 +220,12 @@ def test_the_heat_map_has_a_row_for_each_layer(visit):
 def test_a_cell_leads_to_its_tensor(visit):
     page = visit(model())
     search(page, "head")
+    page.click("#statuses button:last-child")
     page.click('.grid [aria-label^="h.7, norm.weight"]')
     assert page.value("document.activeElement.innerText") == "h.7.norm.weight"
     assert page.value("document.activeElement.ariaExpanded") == "true"
     assert page.value("document.getElementById('search').value") == ""
+    assert len(page.texts(NAMES)) == 50
 
 
 def test_everything_can_be_done_with_the_keyboard(visit):
