@@ -1,8 +1,9 @@
 """Chromium without a window, by its DevTools protocol over a pipe: nothing to install beside the browser.
 
-    python tests/functional/chromium.py report.html docs/guide/images/diff-report.png
+    python tests/functional/chromium.py report.html docs/guide/images/diff-report.png --height 1240 \\
+        --click '[data-key=relative] button' --click '#tensors tbody tr:nth-child(3) button'
 
-makes an image of a page; ``--help`` says how to click on something first.
+makes the image in the guide of the page of a comparison, sorted by the relative change and with a row open.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Page:
         self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
     def prefer(self, scheme: str, media: str = "") -> None:
-        """Show the page in ``light`` or ``dark`` colours; ``media`` is ``print`` to see what would be printed."""
+        """Show the page in ``light`` or ``dark`` colours; with ``print`` as it would be printed."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
 

@@ -169,8 +169,11 @@ def test_a_search_finds_texts_and_globs(visit):
     assert page.texts(NAMES) == [f"h.{layer}.{role}" for layer in (10, 11) for role in sorted(ROLES)]
     search(page, "head.?ias")
     assert page.texts(NAMES) == ["head.bias"]
-    search(page, "(")
-    assert page.texts(NAMES) == []
+    for nothing in ("(", "ead.*", "*.wei", "[b-a]*"):
+        search(page, nothing)
+        assert page.texts(NAMES) == []
+    search(page, "head.weigh[!a-s]")
+    assert page.texts(NAMES) == ["head.weight"]
     search(page, " ")
     assert sorted(page.texts(NAMES)) == sorted(names_of(report))
 
@@ -193,7 +196,7 @@ def test_a_row_opens_with_figures_and_a_histogram(visit):
     assert [height / heights[1] for height in heights] == pytest.approx(
         [math.log(count + 1) / math.log(1001) for count in (3, 1000, 5)]
     )
-    assert "16 of 64" in page.texts(".detail dd")
+    assert "16 of 64 values" in page.texts(".detail dd")
     page.click(f"{NAMES} button")
     assert page.texts(".detail") == []
 
@@ -217,10 +220,12 @@ def test_the_heat_map_has_a_row_for_each_layer(visit):
 def test_a_cell_leads_to_its_tensor(visit):
     page = visit(model())
     search(page, "head")
+    page.click("#statuses button:last-child")
     page.click('.grid [aria-label^="h.7, norm.weight"]')
     assert page.value("document.activeElement.innerText") == "h.7.norm.weight"
     assert page.value("document.activeElement.ariaExpanded") == "true"
     assert page.value("document.getElementById('search').value") == ""
+    assert len(page.texts(NAMES)) == 50
 
 
 def test_everything_can_be_done_with_the_keyboard(visit):
@@ -261,6 +266,16 @@ def test_files_can_be_seen_alone(visit):
     assert page.texts(NAMES) == names_of({"files": [file_of("", layers(3, "g"))]})
     assert page.texts(".grid tbody th") == ["g.0", "g.1", "g.2"]
     assert "File" not in page.texts(HEADS)
+
+
+def test_what_has_no_figures_has_a_heat_map_too(visit):
+    page = visit(report_of(file_of("one.bin", layers(2)), file_of("two.bin", [tensor_of("h.0.w", None)])))
+    page.click("#metrics button:last-child")
+    page.click("#files li:last-child button")
+    assert page.texts(".grid thead th") == ["w"]
+    assert page.texts(NAMES) == ["h.0.w"]
+    page.click(f"{NAMES} button")
+    assert page.texts(".details") == ["no values to compare"]
 
 
 def test_thousands_of_tensors_are_shown_as_they_are_needed(visit):

@@ -11,7 +11,8 @@ function scaleOf(values) {
   const low = positive.reduce((all, one) => Math.min(all, one), high);
   const faint = Math.max(low, high * FAINTEST);
   if (!high || high / faint < MANY_FOLD) return { low: 0, high, at: (value) => (high ? value / high : 0) };
-  const at = (value) => (value > faint ? 0.06 + (0.94 * Math.log(value / faint)) / Math.log(high / faint) : value && 0.06);
+  const at = (value) =>
+    value > faint ? 0.06 + (0.94 * Math.log(value / faint)) / Math.log(high / faint) : value && 0.06;
   return { low: faint, high, at, logarithmic: true };
 }
 
@@ -48,13 +49,15 @@ function heatMaps(tensors, metric, onChoice) {
     ["Outside layers", tensors.filter(({ place }) => !place.numbered)],
   ].filter(([, members]) => members.length);
   byId("grids").replaceChildren(
-    ...groups.map(([title, members]) => grid(groups.length > 1 ? title : "", arrange(members, columnsOf), metricOf, scales, onChoice)),
+    ...groups.map(([title, members]) =>
+      grid(groups.length > 1 ? title : "", arrange(members, columnsOf), metricOf, scales, onChoice),
+    ),
   );
   byId("legend").replaceChildren(...legend(metric, metric && scales.get(metric.key)));
 }
 
 function grid(title, { rows, columns }, metricOf, scales, onChoice) {
-  const head = make("tr", {}, make("td"), ...columns.map((name) => make("th", { scope: "col", title: name }, make("span", {}, name))));
+  const heads = columns.map((name) => make("th", { scope: "col", title: name }, make("span", {}, name)));
   const body = rows.map(([layer, cells]) => {
     const row = make("tr", {}, make("th", { scope: "row", title: layer }, make("bdi", {}, layer)));
     let gap = 0;
@@ -64,13 +67,21 @@ function grid(title, { rows, columns }, metricOf, scales, onChoice) {
       close();
       gap = 0;
       const metric = metricOf(column);
-      return row.append(cell(cells.get(column), metric, scales.get(metric.key), layer, column, place, onChoice));
+      return row.append(
+        cell(cells.get(column), metric, scales.get(metric.key), layer, column, place, onChoice),
+      );
     });
     close();
     return row;
   });
   const size = columns.length <= 12 ? "roomy" : columns.length <= 28 ? "medium" : "dense";
-  const table = make("table", { class: size }, title ? make("caption", {}, title) : null, make("thead", {}, head), make("tbody", {}, ...body));
+  const table = make(
+    "table",
+    { class: size },
+    title ? make("caption", {}, title) : null,
+    make("thead", {}, make("tr", {}, make("td"), ...heads)),
+    make("tbody", {}, ...body),
+  );
   table.querySelector("button")?.setAttribute("tabindex", "0");
   table.addEventListener("keydown", (event) => steer(event, table));
   return make("div", { class: rows.length > MANY_ROWS ? "grid tall" : "grid" }, table);
@@ -82,7 +93,12 @@ function cell(members, metric, scale, layer, column, place, onChoice) {
   const { status } = tensors[0];
   const glyph = value === null ? (GLYPHS[status] ?? "") : "";
   const said = value === null ? status : metric.show(value);
-  const button = make("button", { type: "button", tabindex: -1, "data-column": place, "aria-label": `${layer}, ${column}: ${said}` }, glyph);
+  const label = `${layer}, ${column}: ${said}`;
+  const button = make(
+    "button",
+    { type: "button", tabindex: -1, "data-column": place, "aria-label": label },
+    glyph,
+  );
   if (value === null) button.className = `void ${status}`;
   else button.style.setProperty("--heat", scale.at(value).toFixed(3));
   button.addEventListener("click", () => onChoice(tensors));
@@ -103,7 +119,7 @@ function steer(event, table) {
     const cells = [...from.closest("tr").querySelectorAll("button")];
     next = cells[cells.indexOf(from) + right];
   }
-  for (let row = from.closest("tr"); down && row && !next; ) {
+  for (let row = from.closest("tr"); down && row && !next;) {
     row = down > 0 ? row.nextElementSibling : row.previousElementSibling;
     next = row?.querySelector(`button[data-column="${from.dataset.column}"]`);
   }
@@ -116,23 +132,39 @@ function steer(event, table) {
 function legend(metric, scale) {
   if (!metric) return [make("span", {}, "each column from its smallest to its largest value")];
   if (!scale?.high) return [];
-  const ramp = make("span", { class: "ramp" }, ...Array.from({ length: 24 }, (_, step) => {
-    const part = make("i");
-    part.style.setProperty("--heat", (step / 23).toFixed(3));
-    return part;
-  }));
+  const ramp = make(
+    "span",
+    { class: "ramp" },
+    ...Array.from({ length: 24 }, (_, step) => {
+      const part = make("i");
+      part.style.setProperty("--heat", (step / 23).toFixed(3));
+      return part;
+    }),
+  );
   const label = scale.logarithmic ? "logarithmic" : "linear";
-  return [make("span", {}, metric.show(scale.low)), ramp, make("span", {}, metric.show(scale.high)), make("span", { class: "quiet" }, label)];
+  return [
+    make("span", {}, metric.show(scale.low)),
+    ramp,
+    make("span", {}, metric.show(scale.high)),
+    make("span", { class: "quiet" }, label),
+  ];
 }
 
 function showTip(button, tensors) {
   const alone = tensors.every(({ file }) => file === tensors[0].file);
-  const shown = tensors.slice(0, 3).flatMap((tensor) => [
-    make("b", {}, make("bdi", {}, tensor.name)),
-    alone ? null : make("p", {}, make("bdi", {}, tensor.file.path)),
-    make("p", {}, `${tensor.status} · ${change(tensor.old_dtype, tensor.dtype)} · ${shape(tensor)}`),
-    make("dl", {}, ...METRICS.filter(({ key }) => tensor[key] !== null).flatMap(({ key, label, show }) => [make("dt", {}, label), make("dd", {}, show(tensor[key]))])),
-  ]);
+  const shown = tensors
+    .slice(0, 3)
+    .flatMap((tensor) => [
+      make("b", {}, make("bdi", {}, tensor.name)),
+      alone ? null : make("p", {}, make("bdi", {}, tensor.file.path)),
+      make("p", {}, `${tensor.status} · ${change(tensor.old_dtype, tensor.dtype)} · ${shape(tensor)}`),
+      pairs(
+        METRICS.filter(({ key }) => tensor[key] !== null).map(({ key, label, show }) => [
+          label,
+          show(tensor[key]),
+        ]),
+      ),
+    ]);
   if (tensors.length > 3) shown.push(make("p", {}, `and ${count(tensors.length - 3)} more`));
   const tip = byId("tip");
   tip.replaceChildren(...shown.filter(Boolean));

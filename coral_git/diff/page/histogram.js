@@ -17,9 +17,12 @@ function histogram({ edges, counts }) {
     "aria-label": `Histogram of Δ: ${count(total)} values from ${number(low)} to ${number(high)}`,
   });
   picture.append(...rulers(most, y), ...bars(edges, counts, x, y, floor));
-  const marks = [["start", low], ["end", high]];
+  const marks = [
+    ["start", low],
+    ["end", high],
+  ];
   if (low < 0 && high > 0) {
-    marks.push(["middle", 0]);
+    if (Math.min(-low, high) > 0.15 * (high - low)) marks.push(["middle", 0]);
     picture.append(draw("line", { class: "zero", x1: x(0), x2: x(0), y1: top, y2: floor }));
   }
   for (const [anchor, value] of marks) {
@@ -45,7 +48,8 @@ function rulers(most, y) {
   const lines = [];
   for (let power = 0; power <= decades; power += step) {
     const at = y(10 ** power);
-    const label = power < 4 ? count(10 ** power) : `10${[...String(power)].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
+    const label =
+      power < 4 ? count(10 ** power) : `10${[...String(power)].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
     lines.push(draw("line", { class: "ruler", x1: PLOT.left, x2: PLOT.width - PLOT.right, y1: at, y2: at }));
     lines.push(draw("text", { x: PLOT.left - 6, y: at + 3.5, "text-anchor": "end" }, label));
   }

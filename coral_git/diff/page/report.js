@@ -14,7 +14,10 @@ const current = () => (state.file ? state.file.tensors : files.flatMap((file) =>
 
 function summary() {
   const { total } = report;
-  const tensors = plural(files.reduce((all, file) => all + file.tensors.length, 0), "tensor");
+  const tensors = plural(
+    files.reduce((all, file) => all + file.tensors.length, 0),
+    "tensor",
+  );
   if (!total.files) return "no weight file differs";
   return `${plural(total.files, "file")} · ${tensors} · ${costs(total)}`;
 }
@@ -29,9 +32,19 @@ function fileItem(file) {
   const path = file.old_path === file.path ? file.path : `${file.old_path} → ${file.path}`;
   const counts = `${count(file.tensors.length)} of ${plural(file.tensors.length + file.same, "tensor")}`;
   const sums = [file.old_sha256, file.new_sha256];
-  const sha = make("span", { class: "sha", title: `SHA-256 ${change(...sums)}` }, change(...sums.map((sum) => sum && sum.slice(0, 8))));
+  const sha = make(
+    "span",
+    { class: "sha", title: `SHA-256 ${change(...sums)}` },
+    change(...sums.map((sum) => sum && sum.slice(0, 8))),
+  );
   const parts = [
-    make("span", { class: "path" }, make("bdi", {}, path), make("span", { class: `status ${file.status}` }, file.status), sha),
+    make(
+      "span",
+      { class: "path" },
+      make("bdi", {}, path),
+      make("span", { class: `status ${file.status}` }, file.status),
+      sha,
+    ),
     make("strong", {}, file.verdict),
     make("span", { class: "counts" }, counts),
     make("span", { class: "costs" }, costs(file)),
@@ -69,10 +82,13 @@ function showFiles() {
 function showMap() {
   const tensors = current();
   const usable = METRICS.filter(({ key }) => largest(tensors, key) !== null);
-  if (state.metric && !usable.includes(state.metric)) state.metric = usable[0] ?? METRICS[0];
-  const offered = usable.length > 1 ? [...usable, null] : usable;
+  const offered = usable.length > 1 ? [...usable, null] : usable; // null is all of them
+  if (!offered.includes(state.metric)) state.metric = offered[0] ?? METRICS[0];
   const choose = (metric) => () => showMap((state.metric = metric));
-  redraw("metrics", offered.map((metric) => choice([metric?.label ?? "All"], state.metric === metric, choose(metric))));
+  redraw(
+    "metrics",
+    offered.map((metric) => choice([metric?.label ?? "All"], state.metric === metric, choose(metric))),
+  );
   heatMaps(tensors, state.metric, reveal);
 }
 
@@ -80,20 +96,29 @@ function showStatuses() {
   const counts = new Map();
   for (const { status } of current()) counts.set(status, (counts.get(status) ?? 0) + 1);
   const present = counts.size > 1 ? STATUSES.filter((status) => counts.has(status)) : [];
-  redraw("statuses", present.map((status) => {
-    const parts = [make("span", { class: `status ${status}` }, status), " ", make("span", { class: "quiet" }, count(counts.get(status)))];
-    return choice(parts, state.statuses.has(status), () => {
-      if (!state.statuses.delete(status)) state.statuses.add(status);
-      showStatuses();
-    });
-  }));
+  redraw(
+    "statuses",
+    present.map((status) => {
+      const parts = [
+        make("span", { class: `status ${status}` }, status),
+        " ",
+        make("span", { class: "quiet" }, count(counts.get(status))),
+      ];
+      return choice(parts, state.statuses.has(status), () => {
+        if (!state.statuses.delete(status)) state.statuses.add(status);
+        showStatuses();
+      });
+    }),
+  );
   showList();
 }
 
 function showList() {
   const tensors = current();
   const matches = matcher(byId("search").value);
-  const rows = tensors.filter((one) => matches(one) && (!state.statuses.size || state.statuses.has(one.status)));
+  const rows = tensors.filter(
+    (one) => matches(one) && (!state.statuses.size || state.statuses.has(one.status)),
+  );
   table.show(rows);
   const all = plural(tensors.length, "tensor");
   byId("count").textContent = rows.length === tensors.length ? all : `${count(rows.length)} of ${all}`;

@@ -1,4 +1,4 @@
-// The table: sorted by any column, a page of rows at a time, so that thousands of tensors do not block the browser.
+// The table: sorted by any column; some rows at a time, so that thousands of tensors do not block the browser.
 
 const ROWS_AT_ONCE = 150;
 
@@ -7,24 +7,73 @@ const sizes = (lengths) => lengths && (lengths.length ? lengths.join("\u202f×\u
 
 const COLUMNS = [
   { key: "name", head: "Tensor", cell: nameCell },
-  { key: "file", head: "File", cell: (tensor) => make("td", { title: tensor.file.path }, tensor.file.path.split("/").pop()), value: (tensor) => tensor.file.path, varies: true },
-  { key: "status", head: "Status", cell: (tensor) => make("td", {}, make("span", { class: `status ${tensor.status}` }, tensor.status)) },
-  { key: "dtype", head: "Dtype", cell: (tensor) => make("td", {}, change(tensor.old_dtype, tensor.dtype)), value: (tensor) => tensor.dtype ?? tensor.old_dtype },
-  { key: "shape", head: "Shape", cell: (tensor) => make("td", { class: "shape" }, shape(tensor)), value: (tensor) => tensor.elements, largestFirst: true },
-  ...METRICS.map(({ key, head, label, show }) => ({ key, head, label, numeric: true, optional: key === "rank", cell: (tensor) => figureCell(tensor, key, show) })),
-  { key: "oddities", head: "NaN, ∞", label: "Values that are not finite", numeric: true, optional: true, cell: (tensor) => figureCell(tensor, "oddities", number) },
-  { key: "raw_bytes", head: "New", label: "Bytes that the old version does not have", numeric: true, cell: (tensor) => figureCell(tensor, "raw_bytes", bytes) },
-  { key: "stored_bytes", head: "Stored", label: "What these take in the store", numeric: true, cell: (tensor) => figureCell(tensor, "stored_bytes", bytes) },
+  {
+    key: "file",
+    head: "File",
+    cell: (tensor) => make("td", { title: tensor.file.path }, tensor.file.path.split("/").pop()),
+    value: (tensor) => tensor.file.path,
+    varies: true,
+  },
+  {
+    key: "status",
+    head: "Status",
+    cell: (tensor) => make("td", {}, make("span", { class: `status ${tensor.status}` }, tensor.status)),
+  },
+  {
+    key: "dtype",
+    head: "Dtype",
+    cell: (tensor) => make("td", {}, change(tensor.old_dtype, tensor.dtype)),
+    value: (tensor) => tensor.dtype ?? tensor.old_dtype,
+  },
+  {
+    key: "shape",
+    head: "Shape",
+    cell: (tensor) => make("td", { class: "shape" }, shape(tensor)),
+    value: (tensor) => tensor.elements,
+    largestFirst: true,
+  },
+  ...METRICS.map(({ key, head, label, show }) => ({
+    key,
+    head,
+    label,
+    numeric: true,
+    optional: key === "rank",
+    cell: (tensor) => figureCell(tensor, key, show),
+  })),
+  {
+    key: "oddities",
+    head: "NaN, ∞",
+    label: "Values that are not finite",
+    numeric: true,
+    optional: true,
+    cell: (tensor) => figureCell(tensor, "oddities", number),
+  },
+  {
+    key: "raw_bytes",
+    head: "New",
+    label: "Bytes that the old version does not have",
+    numeric: true,
+    cell: (tensor) => figureCell(tensor, "raw_bytes", bytes),
+  },
+  {
+    key: "stored_bytes",
+    head: "Stored",
+    label: "What these take in the store",
+    numeric: true,
+    cell: (tensor) => figureCell(tensor, "stored_bytes", bytes),
+  },
 ];
 
 function nameCell(tensor, isOpen) {
-  const name = make("button", { type: "button", "aria-expanded": String(isOpen) }, make("bdi", {}, tensor.name));
-  return make("th", { scope: "row", title: tensor.name }, name);
+  const state = { type: "button", "aria-expanded": String(isOpen) };
+  const button = make("button", state, make("bdi", {}, tensor.name));
+  return make("th", { scope: "row", title: tensor.name }, button);
 }
 
 function figureCell(tensor, key, show) {
   const value = tensor[key];
-  const cell = make("td", { class: value === null || (key === "oddities" && !value) ? "figure none" : "figure" }, show(value));
+  const isNothing = value === null || (key === "oddities" && !value);
+  const cell = make("td", { class: isNothing ? "figure none" : "figure" }, show(value));
   if (key === "share" && value !== null) cell.style.setProperty("--share", value);
   if (key === "oddities" && value) cell.classList.add("alarm");
   return cell;
@@ -39,20 +88,27 @@ class TensorTable {
     this.rows = [];
     this.columns = [];
     this.body.addEventListener("click", (event) => this.clicked(event));
-    new IntersectionObserver(([seen]) => seen.isIntersecting && this.grow(), { rootMargin: "600px" }).observe(byId("more"));
+    const reached = ([end]) => end.isIntersecting && this.grow();
+    new IntersectionObserver(reached, { rootMargin: "600px" }).observe(byId("more"));
     window.addEventListener("beforeprint", () => this.grow(Infinity));
   }
 
   /** Show the columns that say something about these tensors. */
   choose(tensors, isOneFile) {
-    this.columns = COLUMNS.filter(({ key, optional, varies }) => (varies ? !isOneFile : !optional || tensors.some((one) => one[key])));
+    this.columns = COLUMNS.filter(({ key, optional, varies }) =>
+      varies ? !isOneFile : !optional || tensors.some((one) => one[key]),
+    );
     if (!this.columns.some(({ key }) => key === this.sorting?.key)) this.sorting = null;
     this.head.replaceChildren(...this.columns.map((column) => this.headCell(column)));
   }
 
   headCell({ key, head, label, numeric }) {
     const button = make("button", { type: "button", title: label ?? null }, head);
-    const cell = make("th", { scope: "col", class: numeric ? "figure" : null, "data-key": key, "aria-sort": "none" }, button);
+    const cell = make(
+      "th",
+      { scope: "col", class: numeric ? "figure" : null, "data-key": key, "aria-sort": "none" },
+      button,
+    );
     button.addEventListener("click", () => this.sortBy(key));
     return cell;
   }
@@ -70,7 +126,8 @@ class TensorTable {
   show(tensors) {
     this.rows = this.sorted(tensors);
     for (const cell of this.head.children) {
-      cell.setAttribute("aria-sort", cell.dataset.key === this.sorting?.key ? this.sorting.direction : "none");
+      const isSorted = cell.dataset.key === this.sorting?.key;
+      cell.setAttribute("aria-sort", isSorted ? this.sorting.direction : "none");
     }
     this.body.replaceChildren();
     this.shown = 0;
@@ -101,7 +158,8 @@ class TensorTable {
 
   rowsOf(tensor) {
     const isOpen = this.open.has(tensor);
-    const row = make("tr", { "data-index": tensor.index }, ...this.columns.map(({ cell }) => cell(tensor, isOpen)));
+    const cells = this.columns.map(({ cell }) => cell(tensor, isOpen));
+    const row = make("tr", { "data-index": tensor.index }, ...cells);
     return isOpen ? [row, this.detail(tensor)] : [row];
   }
 
@@ -142,15 +200,20 @@ function details(tensor) {
     [norm("W"), tensor.norm === null ? null : change(number(tensor.norm), number(tensor.new_norm))],
     [norm("Δ"), tensor.delta_norm === null ? null : number(tensor.delta_norm)],
     ["Cosine", tensor.cosine === null ? null : tensor.cosine.toFixed(6)],
-    ["Values changed", tensor.changed === null ? null : `${count(tensor.changed)} of ${count(tensor.values)}`],
+    [
+      "Changed",
+      tensor.changed === null ? null : `${count(tensor.changed)} of ${plural(tensor.values, "value")}`,
+    ],
     ["Zeros", tensor.zeros === null ? null : change(count(tensor.old_zeros), count(tensor.zeros))],
     ["NaN", tensor.nans ? count(tensor.nans) : null],
     ["Infinite", tensor.infinities ? count(tensor.infinities) : null],
     ["Rank of Δ", tensor.rank === null ? null : `about ${tensor.rank}`],
   ].filter(([, value]) => value !== null);
-  const list = make("dl", {}, ...facts.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]));
-  const picture = tensor.histogram
-    ? make("figure", {}, histogram(tensor.histogram), make("figcaption", {}, "values of Δ, counts on a logarithmic scale"))
-    : make("p", { class: "quiet" }, "no values to compare");
-  return make("div", { class: "details" }, picture, list);
+  return make("div", { class: "details" }, picture(tensor), pairs(facts));
+}
+
+function picture(tensor) {
+  if (!tensor.histogram) return make("p", { class: "quiet" }, "no values to compare");
+  const caption = make("figcaption", {}, "values of Δ, counts on a logarithmic scale");
+  return make("figure", {}, histogram(tensor.histogram), caption);
 }

@@ -1,14 +1,14 @@
 // The tensors of the report, what is measured of them, and which layer they belong to.
 
-/** How a norm is written; many fonts let the bars touch the letter. */
-const norm = (letter) => `‖\u2009${letter}\u2009‖`;
+/** How a norm is written; the sign that is made for it is too tall in some fonts. */
+const norm = (letter) => `∥${letter}∥`;
 
 const METRICS = [
   { key: "relative", label: "Relative change", head: `${norm("Δ")} / ${norm("W")}`, show: number },
   { key: "max_delta", label: "Largest change", head: "max |Δ|", show: number },
   { key: "distance", label: "Cosine distance", head: "1 − cos", show: number },
-  { key: "share", label: "Changed values", head: "changed", show: percent },
-  { key: "rank", label: "Rank", head: "rank Δ", show: number },
+  { key: "share", label: "Changed values", head: "Changed", show: percent },
+  { key: "rank", label: "Rank", head: "Rank", show: number },
 ];
 
 const STATUSES = ["changed", "added", "removed", "renamed", "reshaped", "retyped"];

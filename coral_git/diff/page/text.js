@@ -20,18 +20,26 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** Terms and what is said of them. */
+function pairs(facts) {
+  return make("dl", {}, ...facts.flatMap(([term, said]) => [make("dt", {}, term), make("dd", {}, said)]));
+}
+
 const byId = (id) => document.getElementById(id);
 
 /** A number in three digits; what does not exist is a dash. */
 function number(value) {
   if (value === null || value === undefined) return "–";
-  if (Number.isInteger(value)) return count(value);
+  if (Number.isInteger(value) && Math.abs(value) < 1e6) return count(value);
   const size = Math.abs(value);
   const text = size < 1e-3 || size >= 1e5 ? value.toExponential(2) : value.toPrecision(3);
   return text.replaceAll("-", "−");
 }
 
-const count = (value) => (value === null ? "–" : value.toLocaleString("en").replaceAll(",", "\u202f"));
+function count(value) {
+  if (value === null) return "–";
+  return value.toLocaleString("en").replaceAll(",", "\u202f").replaceAll("-", "−");
+}
 
 function percent(value) {
   if (value === null) return "–";
