@@ -168,9 +168,8 @@ def best(names: tuple[str, ...], metric: str, as_json: bool) -> None:
         found = {"run": run.name, "step": step.number, "commit": step.commit.oid, "metric": goal.metric}
         print_json({**found, "value": value})
     else:
-        click.echo(
-            f"{printable(run.name)} step {step.number} {step.commit.oid[:SHORT]} {goal.metric}={show_number(value)}"
-        )
+        place = f"{printable(run.name)} step {step.number} {step.commit.oid[:SHORT]}"
+        click.echo(f"{place} {goal.metric}={show_number(value)}")
 
 
 @command.command("promote")

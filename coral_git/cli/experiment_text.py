@@ -32,9 +32,8 @@ def print_run(run: Run) -> None:
     click.echo(
         f"run {click.style(printable(run.name), bold=True)}: {run.status}, {printable(run.start.subject)}"
     )
-    click.echo(
-        f"by {printable(run.start.author)}, {show_time(run.start.time)}, on {run.origin[:SHORT] or 'no commit'}"
-    )
+    origin = run.origin[:SHORT] or "no commit"
+    click.echo(f"by {printable(run.start.author)}, {show_time(run.start.time)}, on {origin}")
     for title, values in (("parameters", run.parameters), ("environment", run.environment)):
         if values:
             click.echo(f"{title}:")

@@ -151,10 +151,10 @@ def store_files(workspace: Workspace, files: Sequence[str]) -> dict[bytes, str]:
     paths: dict[bytes, str] = {}
     for name in files:
         full = os.path.join(os.path.realpath(os.path.dirname(name) or "."), os.path.basename(name))
-        path = os.path.relpath(full, root)
-        if path.startswith("../") or not os.path.isfile(full):
+        inside = os.path.relpath(full, root)
+        if inside.startswith("../") or not os.path.isfile(full):
             raise UsageError(f"'{printable(name)}' is no file of this work tree")
-        paths[os.fsencode(path)] = full
+        paths[os.fsencode(inside)] = full
     filters = check_attr(workspace.git, paths)
     for path in paths:
         if filters.get(path) != b"coral":
