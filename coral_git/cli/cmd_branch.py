@@ -10,7 +10,7 @@ from coral_git.cli.tables import print_table
 from coral_git.cli.words import PathsCommand
 from coral_git.errors import UsageError
 from coral_git.history.branches import BranchSummary, list_branches
-from coral_git.history.facts import as_json_number, show_number
+from coral_git.history.facts import as_json_number, display_number
 from coral_git.history.goals import Goal
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.workspace import Workspace
@@ -54,7 +54,7 @@ def command(
 
 
 def _row(branch: BranchSummary) -> tuple[str, ...]:
-    best = (f"{name}={show_number(one.value)} ({one.commit[:7]})" for name, one in branch.best.items())
+    best = (f"{name}={display_number(one.value)} ({one.commit[:7]})" for name, one in branch.best.items())
     mark = "*" if branch.is_current else " "
     return (
         f"{mark} {printable(branch.name)}",

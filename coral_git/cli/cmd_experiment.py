@@ -14,7 +14,7 @@ from coral_git.cli.said_options import labels_of, metrics_of, said_options
 from coral_git.cli.tables import print_table
 from coral_git.errors import UsageError
 from coral_git.history.expression import parse_condition
-from coral_git.history.facts import Facts, show_number
+from coral_git.history.facts import Facts, display_number
 from coral_git.history.goals import Goal
 from coral_git.history.runs import list_runs, read_run
 from coral_git.manifest.escape import printable
@@ -78,7 +78,7 @@ def log(
     said = metrics_of(files, metrics)
     logged = experiments.Logged(said, labels_of(labels), step, message, paths)
     commit, number = experiments.log(workspace, run, logged)
-    told = " ".join(f"{key}={show_number(value)}" for key, value in said.items())
+    told = " ".join(f"{key}={display_number(value)}" for key, value in said.items())
     click.echo(f"{printable(run.name)} step {number} {commit[:SHORT]} {told}".rstrip())
 
 
@@ -169,7 +169,7 @@ def best(names: tuple[str, ...], metric: str, as_json: bool) -> None:
         print_json({**found, "value": value})
     else:
         place = f"{printable(run.name)} step {step.number} {step.commit.oid[:SHORT]}"
-        click.echo(f"{place} {goal.metric}={show_number(value)}")
+        click.echo(f"{place} {goal.metric}={display_number(value)}")
 
 
 @command.command("promote")

@@ -13,7 +13,7 @@ from coral_git.cli.said_options import labels_of, metrics_of, said_options
 from coral_git.cli.tables import print_table
 from coral_git.errors import UsageError
 from coral_git.history.commits import Commit, one_commit, walk
-from coral_git.history.facts import Facts, as_json_number, show_number
+from coral_git.history.facts import Facts, as_json_number, display_number
 from coral_git.history.goals import Goal
 from coral_git.history.selection import ALL_BRANCHES
 from coral_git.manifest.escape import printable
@@ -90,7 +90,7 @@ def diff(old: str, new: str, as_json: bool) -> None:
     rows = []
     for name in names:
         values = before.get(name), after.get(name)
-        shown = ["-" if one is None else show_number(one) for one in values]
+        shown = ["-" if one is None else display_number(one) for one in values]
         rows.append((name, *shown, *_judge(name, *values)))
     print_table(rows, (1, 2, 3), head=("metric", "old", "new", "change", ""))
 
@@ -146,7 +146,7 @@ def _commits(workspace: Workspace, revisions: tuple[str, ...], is_all: bool) -> 
 
 def _row(commit: Commit, columns: tuple[str, ...]) -> tuple[str, ...]:
     metrics = commit.facts.metrics
-    values = [show_number(metrics[name]) if name in metrics else "-" for name in columns]
+    values = [display_number(metrics[name]) if name in metrics else "-" for name in columns]
     return commit.oid[:SHORT], *values, printable(commit.subject)
 
 

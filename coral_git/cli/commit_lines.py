@@ -10,7 +10,7 @@ import click
 
 from coral_git.history.changes import Change, FileChange, WeightCommit
 from coral_git.history.commits import Commit
-from coral_git.history.facts import Facts, as_json_number, show_number
+from coral_git.history.facts import Facts, as_json_number, display_number
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.messages import show_path
 from coral_git.pipeline.progress import format_size
@@ -80,7 +80,7 @@ def describe_change(change: Change, noun: str) -> str:
 def facts_line(facts: Facts, metrics: Sequence[str] = ()) -> str:
     """Metrics and labels in one line."""
     names = [name for name in metrics if name in facts.metrics] if metrics else list(facts.metrics)
-    told = [f"{name}={show_number(facts.metrics[name])}" for name in names]
+    told = [f"{name}={display_number(facts.metrics[name])}" for name in names]
     return " ".join(
         [*(click.style(one, fg="cyan") for one in told), *(f"#{printable(x)}" for x in facts.labels)]
     )

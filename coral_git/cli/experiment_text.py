@@ -9,7 +9,7 @@ import click
 from coral_git.cli.chart import sparkline
 from coral_git.cli.commit_lines import SHORT, count, show_time
 from coral_git.cli.tables import print_table
-from coral_git.history.facts import as_json_number, show_number
+from coral_git.history.facts import as_json_number, display_number
 from coral_git.history.goals import Goal
 from coral_git.history.runs import Run
 from coral_git.manifest.escape import printable
@@ -17,7 +17,7 @@ from coral_git.manifest.escape import printable
 
 def list_row(run: Run) -> tuple[str, ...]:
     """A run in one line."""
-    best = " ".join(f"{name}={show_number(value)}" for name, value in run.best_metrics().items())
+    best = " ".join(f"{name}={display_number(value)}" for name, value in run.best_metrics().items())
     return (
         printable(run.name),
         run.status,
@@ -93,11 +93,17 @@ _METRIC_HEAD = ("  metric", "first", "last", "best", "at step", "")
 def _metric_row(run: Run, name: str) -> tuple[str, ...]:
     values = [value for value in run.values(name) if value is not None]
     step = run.best(Goal.parse(name))
-    best = ("-", "-") if step is None else (show_number(step.metrics[name]), str(step.number))
-    return f"  {name}", show_number(values[0]), show_number(values[-1]), *best, sparkline(run.values(name))
+    best = ("-", "-") if step is None else (display_number(step.metrics[name]), str(step.number))
+    return (
+        f"  {name}",
+        display_number(values[0]),
+        display_number(values[-1]),
+        *best,
+        sparkline(run.values(name)),
+    )
 
 
 def _marked(value: float | None, is_best: bool) -> str:
     if value is None:
         return "-"
-    return click.style(f"{show_number(value)} *", fg="green") if is_best else f"{show_number(value)}  "
+    return click.style(f"{display_number(value)} *", fg="green") if is_best else f"{display_number(value)}  "

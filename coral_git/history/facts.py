@@ -125,6 +125,11 @@ def show_number(value: float) -> str:
     return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
+def display_number(value: float) -> str:
+    """A number as people want to see it: six digits."""
+    return show_number(value) if value.is_integer() else f"{value:.6g}"
+
+
 def as_json_number(value: float) -> float | str:
     """The number; JSON has no infinities and no NaN, which become words."""
     return value if math.isfinite(value) else str(value)
