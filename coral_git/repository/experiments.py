@@ -122,7 +122,7 @@ def log(workspace: Workspace, run: Run, logged: Logged) -> tuple[str, int]:
 
 
 def end(workspace: Workspace, run: Run, status: str, metrics: Mapping[str, float]) -> str:
-    """Say how a run ended. Gives the id of the commit.
+    """Say how a run ended, and once more the last value of each metric. Gives the id of the commit.
 
     Raises:
         UsageError: it has ended before.
@@ -130,7 +130,7 @@ def end(workspace: Workspace, run: Run, status: str, metrics: Mapping[str, float
     if run.status != "running":
         raise UsageError(f"the run '{printable(run.name)}' is {run.status} already")
     git = workspace.git
-    said = [f"{RUN}: {run.name}", f"{STATUS}: {status}", *trailer_lines(metrics)]
+    said = [f"{RUN}: {run.name}", f"{STATUS}: {status}", *trailer_lines({**run.metrics, **metrics})]
     commit = append_commit(
         git, run.ref, lambda before: tree_with(git, "", before, {}), _message(f"end: {status}", said)
     )
