@@ -261,7 +261,7 @@ class Usage:
         )
         for line in lines.splitlines():
             oid, peeled, ref = line.split(" ", 2)
-            if ref.startswith(("refs/coral/store/", "refs/notes/", "refs/coral/registry/", "refs/worktree/")):
+            if ref.startswith(("refs/coral/store/", "refs/notes/", "refs/coral/registry/")):
                 continue
             prefix = next((one for one in _KINDS if ref.startswith(one)), "")
             name, kind = ref.removeprefix(prefix), _KINDS.get(prefix, "other")
