@@ -50,7 +50,7 @@ def read_facts(*texts: str) -> Facts:
     labels: dict[str, None] = {}
     environment: dict[str, str] = {}
     others = []
-    for line in (line for text in texts for line in text.splitlines()):
+    for line in (line for text in texts for line in text.split("\n")):
         match = _TRAILER.fullmatch(line.strip())
         if match is None:
             continue
