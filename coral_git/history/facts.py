@@ -22,6 +22,9 @@ ENVIRONMENT = "Coral-Environment"
 NOTES_REF = "refs/notes/coral"
 """Where what is said later about a commit is kept."""
 
+TRAILERS = ("-c", "trailer.separators=:")
+"""Options of git that let trailers look as they do here, whatever the user's settings say."""
+
 METRIC_NAME = r"[A-Za-z_][A-Za-z0-9_./@:+-]*"
 _METRIC_NAME = re.compile(METRIC_NAME)
 _LABEL = re.compile(r"\S(?:[^\x00-\x1f\x7f]*\S)?")
