@@ -11,13 +11,14 @@ from typing import IO, NamedTuple
 
 from coral_git.errors import GitError, UsageError
 from coral_git.git.command import Git
-from coral_git.history.facts import NOTES_REF, Facts, read_facts
+from coral_git.history.facts import NOTES_REF, TRAILERS, Facts, read_facts
 from coral_git.history.tags import said_by_tags
 
 _FIELDS = ("%H", "%P", "%an", "%ae", "%at", "%D", "%s", "%b", "%(trailers:only,unfold)", "%N")
 _START = b"\x1e"
 _SETTINGS = (
-    "-c", "log.showRoot=true", "-c", "log.showSignature=false", "-c", "log.follow=false",
+    *TRAILERS, "-c", "log.showRoot=true", "-c", "log.showSignature=false", "-c", "log.follow=false",
+    "-c", "diff.relative=false",
 )  # fmt: skip
 
 

@@ -22,6 +22,9 @@ ENVIRONMENT = "Coral-Environment"
 NOTES_REF = "refs/notes/coral"
 """Where what is said later about a commit is kept."""
 
+TRAILERS = ("-c", "trailer.separators=:")
+"""Options of git that let trailers look as they do here, whatever the user's settings say."""
+
 METRIC_NAME = r"[A-Za-z_][A-Za-z0-9_./@:+-]*"
 _METRIC_NAME = re.compile(METRIC_NAME)
 _LABEL = re.compile(r"\S(?:[^\x00-\x1f\x7f]*\S)?")
@@ -50,7 +53,7 @@ def read_facts(*texts: str) -> Facts:
     labels: dict[str, None] = {}
     environment: dict[str, str] = {}
     others = []
-    for line in (line for text in texts for line in text.splitlines()):
+    for line in (line for text in texts for line in text.split("\n")):
         match = _TRAILER.fullmatch(line.strip())
         if match is None:
             continue

@@ -44,7 +44,7 @@ def _values(data: bytes, path: str) -> list[object]:
         try:
             return [json.loads(text)]
         except json.JSONDecodeError:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError) as error:
         raise UsageError(f"'{path}' is not valid JSON: {error}") from None
 

@@ -7,6 +7,7 @@ are read.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -43,13 +44,12 @@ _Task = tuple[str, bytes, dict[str, TensorEntry]]
 
 
 class _Parent(NamedTuple):
-    """A parent that has the file."""
+    """A parent that has the file, and by content its tensors whose names the commit does not have."""
 
     oid: str
     path: bytes
-    manifest: Manifest
     by_name: dict[str, TensorEntry]
-    by_content: dict[tuple[object, ...], TensorEntry]
+    gone: dict[tuple[object, ...], TensorEntry]
 
 
 def find_origins(
@@ -91,17 +91,19 @@ class _Search:
         Returns:
             What has to be followed elsewhere, because the file had another name before.
         """
-        pending = {start: tensors}
+        pending: dict[str, dict[str, TensorEntry]] = {}
         elsewhere: list[_Task] = []
-        for commit, parents in _touching(self._git, start, path):
-            here = pending.pop(commit, None)
+        for number, (commit, parents) in enumerate(_touching(self._git, start, path)):
+            here = pending.pop(commit, None) if number else tensors
             if not here:
                 if not pending:
                     break
                 continue
-            known = [found for parent in parents if (found := self._parent(parent, path))]
+            manifest = self._manifest(commit, path)
+            names = {tensor.name for tensor in manifest.tensors} if manifest else set()
+            known = [found for parent in parents if (found := self._parent(parent, path, names))]
             if not known:
-                renamed = self._before_rename(commit, path)
+                renamed = self._before_rename(commit, path, names)
                 known = [renamed] if renamed else []
             for goal, tensor in here.items():
                 self._hand_on(goal, tensor, commit, path, known, pending, elsewhere)
@@ -120,9 +122,9 @@ class _Search:
         """To a parent that has the same tensor; else the commit is its origin."""
         for parent in parents:
             same = parent.by_name.get(tensor.name)
-            if same != tensor:
-                same = parent.by_content.get(tensor[1:]) if tensor.objects else None
-            if same is not None:
+            if same is None and tensor.objects:
+                same = parent.gone.get(tensor[1:])
+            if same is not None and same[1:] == tensor[1:]:
                 if parent.path == path:
                     pending.setdefault(parent.oid, {})[goal] = same
                 else:
@@ -141,30 +143,38 @@ class _Search:
             before.path if before else path,
         )
 
-    def _parent(self, commit: str, path: bytes) -> _Parent | None:
+    def _manifest(self, commit: str, path: bytes) -> Manifest | None:
         found = self._objects.info(commit.encode() + b":" + path)
-        manifest = self._reader.read(found[0]) if found is not None and found[1] == "blob" else None
+        return self._reader.read(found[0]) if found is not None and found[1] == "blob" else None
+
+    def _parent(self, commit: str, path: bytes, names: set[str]) -> _Parent | None:
+        manifest = self._manifest(commit, path)
         if manifest is None:
             return None
         by_name = {tensor.name: tensor for tensor in manifest.tensors}
-        return _Parent(commit, path, manifest, by_name, {tensor[1:]: tensor for tensor in manifest.tensors})
+        gone: dict[tuple[object, ...], TensorEntry] = {
+            tensor[1:]: tensor for tensor in reversed(manifest.tensors) if tensor.name not in names
+        }
+        return _Parent(commit, path, by_name, gone)
 
-    def _before_rename(self, commit: str, path: bytes) -> _Parent | None:
+    def _before_rename(self, commit: str, path: bytes, names: set[str]) -> _Parent | None:
         """The first parent of a commit that gave the file its name."""
         words = ("-r", "-z", "-M", "--diff-filter=R", "--name-status", "--no-commit-id", f"{commit}^", commit)
         fields = self._git.run("diff-tree", *words, check=False).split(b"\0")
         for _, old, new in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
             if new == path:
                 parent = self._git.run("rev-parse", f"{commit}^").decode().strip()
-                return self._parent(parent, old)
+                return self._parent(parent, old, names)
         return None
 
 
 def _touching(git: Git, start: str, path: bytes) -> Iterable[tuple[str, list[str]]]:
-    """The commits that touch a path, and, for each, its parents among them."""
+    """The commits that touch a path, and, for each, its parents among them.
+
+    The first one has the file as the start has it; it is another commit where the start does not touch it.
+    """
     options = ("--topo-order", "--parents", "--full-history", "--simplify-merges")
-    selected = path.decode("utf-8", "surrogateescape")
-    with git.stream("--literal-pathspecs", "rev-list", *options, start, "--", f"{selected}") as output:
+    with git.stream("--literal-pathspecs", "rev-list", *options, start, "--", os.fsdecode(path)) as output:
         for line in output:
             commit, *parents = line.decode().split()
             yield commit, parents

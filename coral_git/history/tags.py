@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from coral_git.errors import UsageError
 from coral_git.git.command import Git
-from coral_git.history.facts import Facts, read_facts, trailer_lines
+from coral_git.history.facts import TRAILERS, Facts, read_facts, trailer_lines
 from coral_git.manifest.escape import printable
 
 _FIELDS = (
-    "%(refname:strip=2)", "%(objecttype)", "%(objectname)", "%(*objectname)", "%(taggername)",
-    "%(creatordate:unix)", "%(contents:subject)", "%(contents:trailers:only,unfold)", "%(contents:body)",
+    "%(refname:strip=2)", "%(objecttype)", "%(objectname)", "%(*objecttype)", "%(*objectname)",
+    "%(taggername)", "%(creatordate:unix)", "%(contents:subject)", "%(contents:trailers:only,unfold)",
 )  # fmt: skip
 
 
@@ -23,7 +23,7 @@ class Tag(NamedTuple):
     Attributes:
         name: its name, without ``refs/tags/``.
         oid: the id of the tag object; of the commit for a tag that is not annotated.
-        commit: the id of what it points to.
+        commit: the id of what it points to in the end.
         tagger: who made it; empty for a tag that is not annotated.
         time: when, in seconds since the epoch; of the commit for a tag that is not annotated.
         description: first line of its message; empty for a tag that is not annotated.
@@ -49,13 +49,16 @@ def list_tags(git: Git, patterns: Sequence[str] = ()) -> Iterator[Tag]:
         patterns: globs, one of which a name has to match; every tag without any.
     """
     arguments = ("--sort=version:refname", "--format=" + "%00".join(_FIELDS) + "%00", "refs/tags/")
-    fields = git.run("for-each-ref", *arguments).decode("utf-8", "replace").split("\0")
+    fields = git.run(*TRAILERS, "for-each-ref", *arguments).decode("utf-8", "replace").split("\0")
     for start in range(0, len(fields) - 1, len(_FIELDS)):
-        name, kind, oid, target, tagger, time, subject, trailers, _ = fields[start : start + len(_FIELDS)]
+        one = fields[start : start + len(_FIELDS)]
+        name, kind, oid, target_kind, target, tagger, time, subject, trailers = one
         name = name.lstrip("\n")
         if patterns and not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
             continue
         is_annotated = kind == "tag"
+        if target_kind == "tag":
+            target = git.run("rev-parse", f"{oid}^{{}}").decode().strip()
         yield Tag(
             name,
             oid,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from coral_git.errors import UsageError
 from coral_git.git.revisions import resolve_commit
-from coral_git.history.facts import NOTES_REF, trailer_lines
+from coral_git.history.facts import NOTES_REF, TRAILERS, trailer_lines
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.environment import describe_environment
 from coral_git.repository.unfinished import user_git
@@ -43,7 +43,9 @@ def commit(workspace: Workspace, said: Said, arguments: Sequence[str], apart: bo
     environment = describe_environment(git, arguments) if with_environment else {}
     lines = trailer_lines(said.metrics, said.labels, environment)
     options = [word for line in lines for word in ("--trailer", line)]
-    return git.call("-c", "trailer.ifexists=addIfDifferent", "commit", *options, *arguments, apart=apart)
+    return git.call(
+        *TRAILERS, "-c", "trailer.ifexists=addIfDifferent", "commit", *options, *arguments, apart=apart
+    )
 
 
 def add_note(workspace: Workspace, revision: str, said: Said) -> str:
