@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from coral_git.diff.model import Figures, FileDiff, Status, TensorDiff
@@ -11,9 +10,9 @@ from coral_git.diff.pairs import Pair, pair_tensors
 from coral_git.diff.verdict import verdict_of
 from coral_git.diff.version import Read, Version
 from coral_git.errors import ObjectMissingError
-from coral_git.limits import DEFAULT_LIMITS
+from coral_git.limits import DEFAULT_LIMITS, Limits
 from coral_git.manifest.entries import Manifest, TensorEntry
-from coral_git.manifest.model import object_ids
+from coral_git.manifest.model import object_ids, placements
 from coral_git.pipeline.parallel import Workers
 from coral_git.store.store import Store
 from coral_git.types import ObjectId
@@ -115,7 +114,7 @@ def compare(versions: Versions, wanted: Wanted, workers: Workers, store: Store |
         tensors=tensors,
         same=same,
         verdict="",
-        raw_bytes=_raw_bytes(new, known) if new else 0,
+        raw_bytes=_raw_bytes(new, known, store) if new else 0,
         stored_bytes=store.stored_bytes(fresh) if store is not None else None,
     )
     return result._replace(verdict=verdict_of(result))
@@ -162,21 +161,18 @@ def _costs(new: TensorEntry | None, known: set[ObjectId], store: Store | None) -
     """Raw and stored bytes of the objects of a tensor that the old file does not name."""
     if new is None:
         return 0, 0
-    lengths = zip(new.objects, new.part_lengths(DEFAULT_LIMITS), strict=True)
+    lengths = zip(new.objects, new.part_lengths(_limits(store)), strict=True)
     fresh = {object_id: length for object_id, length in lengths if object_id not in known}
     return sum(fresh.values()), None if store is None else store.stored_bytes(fresh)
 
 
-def _raw_bytes(new: Manifest, known: set[ObjectId]) -> int:
+def _raw_bytes(new: Manifest, known: set[ObjectId], store: Store | None) -> int:
     """Bytes of the objects of a file that the old one does not name."""
-    return sum(length for object_id, length in dict(_lengths(new)).items() if object_id not in known)
+    if new.tables:
+        return 0
+    lengths = {one.object_id: one.length for one in placements(new, _limits(store))}
+    return sum(length for object_id, length in lengths.items() if object_id not in known)
 
 
-def _lengths(manifest: Manifest) -> Iterator[tuple[ObjectId, int]]:
-    """Every object with its bytes."""
-    from coral_git.manifest.model import placements
-
-    if manifest.tables:
-        return
-    for placement in placements(manifest, DEFAULT_LIMITS):
-        yield placement.object_id, placement.length
+def _limits(store: Store | None) -> Limits:
+    return DEFAULT_LIMITS if store is None else store.limits

@@ -167,7 +167,7 @@ def _edges(sums: _Sums) -> Values:
     """Bounds of bins around zero; what lies far out falls into the first and the last one."""
     deviation, most = sums.spread
     reach = min(_DEVIATIONS * deviation, most)
-    edges = np.linspace(-reach, reach, _BINS + 1)
+    edges = reach * np.linspace(-1, 1, _BINS + 1)
     edges[0], edges[-1] = -most, most
     return edges
 

@@ -61,6 +61,8 @@ class RankFinder:
             delta_squares: sum of the squares of the change.
             new_squares: sum of the squares of the new values.
         """
+        if not np.isfinite(self._gram).all():
+            return None  # squares of the largest doubles
         energies = np.linalg.eigvalsh(self._gram)[::-1] / self._gram.shape[0]
         left = np.append(np.cumsum(energies[::-1])[::-1], 0.0)  # beyond the largest 0, 1, 2, …
         noise = new_squares * self._epsilon**2 / 12

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from coral_git.diff.model import Figures, FileDiff, Status, TensorDiff
+from coral_git.manifest.escape import escape_name
 from coral_git.pipeline.float_dtypes import is_float
 
 _HEAD = re.compile(
@@ -74,7 +75,7 @@ def _grown(diff: FileDiff) -> str:
         if tensor.status == Status.RESHAPED and tensor.old is not None and tensor.new is not None:
             old, new = tensor.old.shape, tensor.new.shape
             if old[1:] == new[1:] and old and new and len(new) > 1:
-                return f"first dimension of '{tensor.name}' from {old[0]} to {new[0]}"
+                return f"first dimension of '{escape_name(tensor.name)}' from {old[0]} to {new[0]}"
     return "tensors reshaped" if any(one.status == Status.RESHAPED for one in diff.tensors) else ""
 
 

@@ -48,9 +48,8 @@ def list_branches(git: Git, goals: Sequence[Goal] = (), *, with_remotes: bool = 
     """
     places = ["refs/heads/", *(["refs/remotes/"] if with_remotes else [])]
     heads = []
-    for line in (
-        git.run("for-each-ref", f"--format={_FIELDS}", *places).decode("utf-8", "replace").splitlines()
-    ):
+    output = git.run("for-each-ref", f"--format={_FIELDS}", *places).decode("utf-8", "replace")
+    for line in filter(None, output.split("\n")):
         name, commit, mark, link, subject = line.split("\0")
         if not link:
             heads.append((name, commit, mark == "*", subject))

@@ -71,7 +71,7 @@ def refs_with(git: Git, commit: str) -> list[str]:
     output = git.run(
         "for-each-ref", "--contains", commit, "--format=%(refname:short)", "refs/heads", "refs/tags"
     )
-    return output.decode("utf-8", "replace").splitlines()
+    return output.decode("utf-8", "replace").split("\n")[:-1]
 
 
 def _is_new(change: FileChange, query: Query) -> bool:
