@@ -49,7 +49,8 @@ _OTHER_CODES = (
     (
         1,
         "",
-        "`git coral checkout` could not write a file, `status` or `doctor` found something wrong, `find` or `verify` nothing",
+        "`git coral checkout` could not write a file, `status` or `doctor` found something wrong, `find` or"
+        " `verify` found nothing",
     ),
     (130, "", "interrupted with Ctrl-C"),
     (141, "", "whoever read the output went away"),
