@@ -49,8 +49,7 @@ _OTHER_CODES = (
     (
         1,
         "",
-        "`git coral checkout` could not write a file, `status` or `doctor` found something wrong, `find` or"
-        " `verify` found nothing",
+        "a file could not be written, `status` or `doctor` found something wrong, `find` or `verify` nothing",
     ),
     (130, "", "interrupted with Ctrl-C"),
     (141, "", "whoever read the output went away"),
