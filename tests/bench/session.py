@@ -31,11 +31,9 @@ def ask(bench: Bench, folder: Path, *words: str) -> str:
     if done.returncode:
         raise SystemExit(f"git coral {' '.join(words)} failed:\n{done.stderr}")
     lines = done.stdout.rstrip().splitlines()
-    shown = " ".join(word if " " not in word else f"'{word}'" for word in words)
-    print(
-        f"| `git coral {shown}` | {seconds:.2f} s | {len(lines)} | {lines[-1].strip()[:100] if lines else ''} |",
-        flush=True,
-    )
+    shown = " ".join(Path(word).name for word in words)
+    last = lines[-1].strip()[:100] if lines else ""
+    print(f"| `git coral {shown}` | {seconds:.2f} s | {len(lines)} | {last} |", flush=True)
     return done.stdout
 
 
