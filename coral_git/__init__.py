@@ -5,16 +5,45 @@ from __future__ import annotations
 TYPE_CHECKING = False  # the filter imports this file first: `typing` alone would cost it milliseconds
 if TYPE_CHECKING:
     from coral_git.api.delta import Delta, DeltaConfig, DeltaEncoder
+    from coral_git.api.opened import OpenedFile, open  # noqa: A004
+    from coral_git.api.repository import Repository
+    from coral_git.api.strategies import MergeStrategy
+    from coral_git.api.versions import Commit, CommitMetadata, Version
+    from coral_git.api.weights import WeightMetadata, WeightTensor
     from coral_git.types import DeltaType
 
 __version__ = "0.1.0"
-__all__ = ["Delta", "DeltaConfig", "DeltaEncoder", "DeltaType", "__version__"]
+__all__ = [
+    "Commit",
+    "CommitMetadata",
+    "Delta",
+    "DeltaConfig",
+    "DeltaEncoder",
+    "DeltaType",
+    "MergeStrategy",
+    "OpenedFile",
+    "Repository",
+    "Version",
+    "WeightMetadata",
+    "WeightTensor",
+    "__version__",
+    "open",
+]
 
 _HOMES = {
+    "Commit": "coral_git.api.versions",
+    "CommitMetadata": "coral_git.api.versions",
     "Delta": "coral_git.api.delta",
     "DeltaConfig": "coral_git.api.delta",
     "DeltaEncoder": "coral_git.api.delta",
     "DeltaType": "coral_git.types",
+    "MergeStrategy": "coral_git.api.strategies",
+    "OpenedFile": "coral_git.api.opened",
+    "Repository": "coral_git.api.repository",
+    "Version": "coral_git.api.versions",
+    "WeightMetadata": "coral_git.api.weights",
+    "WeightTensor": "coral_git.api.weights",
+    "open": "coral_git.api.opened",
 }
 
 
