@@ -91,5 +91,5 @@ def _is_revision(workspace: Workspace, word: str) -> bool:
 
 
 def _is_there(workspace: Workspace, word: str) -> bool:
-    root = os.path.join(workspace.paths.work_tree or "", workspace.paths.prefix)
-    return os.path.lexists(os.path.join(root, word))
+    root = workspace.paths.work_tree
+    return root is not None and os.path.lexists(os.path.join(root, workspace.paths.prefix, word))
