@@ -1,4 +1,4 @@
-"""Commands that find versions (find, verify, ls-tree, cat, branch, tags), and those that say what they are."""
+"""Commands that find versions (find, verify, ls-tree, cat, branch, tags), and those that name them."""
 
 from __future__ import annotations
 
