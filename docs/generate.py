@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "CORAL_MERGE_STRATEGY": "the strategy of a merge, stronger than every setting, e.g. `weighted:alpha=0.3`",
     "CORAL_MERGE_REPORT": "a file to which a line of JSON is added for each weight file that is merged",
     "CORAL_KERNEL": "`numpy`: do not use the compiled kernel; the bytes that are written are the same",
+    "CORAL_RUN": "the run that `git coral experiment log` and `end` are about; set by `experiment run`",
     "CORAL_DEBUG": "set to anything: show the traceback of an error; `git coral --debug` sets it",
     "CORAL_DELTA_TYPE": "the strategy of what is added, before attribute and setting; set by `git coral add`",
     "CORAL_PUSHED": "set by `git coral push` for its own pre-push hook; not for you to set",
@@ -45,7 +46,11 @@ _FOREIGN_ENVIRONMENT = {
 
 _OTHER_CODES = (
     (0, "", "fine"),
-    (1, "", "`git coral checkout` could not write a file, `status` or `doctor` found something wrong"),
+    (
+        1,
+        "",
+        "a file could not be written, `status` or `doctor` found something wrong, `find` or `verify` nothing",
+    ),
     (130, "", "interrupted with Ctrl-C"),
     (141, "", "whoever read the output went away"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from datetime import UTC, datetime
 
 import click
@@ -12,7 +13,9 @@ from coral_git.cli.experiment_text import compare_rows, list_row, print_run, run
 from coral_git.cli.options import dry_run_option, json_option, print_json
 from coral_git.cli.said_options import labels_of, metrics_of, said_options
 from coral_git.cli.tables import print_table
+from coral_git.cli.words import PathsCommand, paths_after
 from coral_git.errors import UsageError
+from coral_git.git.command import call_for_user
 from coral_git.history.expression import parse_condition
 from coral_git.history.facts import Facts, display_number
 from coral_git.history.goals import Goal
@@ -96,6 +99,56 @@ def end(
     run = experiments.current_run(workspace, name)
     experiments.end(workspace, run, status, metrics_of(files, metrics))
     click.echo(f"run {printable(run.name)}: {status}")
+
+
+@command.command("run", cls=PathsCommand)
+@click.argument("name", metavar="NAME -- COMMAND...")
+@click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="What is tried.")
+@click.option("--label", "labels", multiple=True, metavar="WORD", help="A word to find it by.")
+@click.option("-d", "--description", default="", metavar="TEXT", help="What it is about.")
+@click.option(
+    "--metrics-file", "files", multiple=True, metavar="FILE", help="What the command will have measured."
+)
+@click.option(
+    "--keep", "paths", multiple=True, metavar="PATH", help="A weight file that it will have written."
+)
+def run_command(
+    name: str,
+    parameters: tuple[str, ...],
+    labels: tuple[str, ...],
+    description: str,
+    files: tuple[str, ...],
+    paths: tuple[str, ...],
+) -> int:
+    """Run COMMAND as an experiment: start, run it, log what it wrote, end.
+
+    When it fails, so does the run. It finds the name of the run in CORAL_RUN, and may log steps itself.
+    """
+    words = paths_after()
+    if not words:
+        raise UsageError("no command", hint="git coral experiment run NAME -- python train.py")
+    workspace = Workspace.open()
+    tried = experiments.parse_parameters(parameters)
+    experiments.start(
+        workspace,
+        name,
+        parameters=tried,
+        labels=labels_of(labels),
+        description=description or shlex.join(words),
+    )
+    status = call_for_user(words, {experiments.CURRENT_VARIABLE: name})
+    run = read_run(workspace.git, name)
+    if status:
+        experiments.end(workspace, run, "failed", {})
+        click.echo(f"run {printable(name)}: failed ({status})", err=True)
+        return status
+    said = metrics_of(files, ())
+    if said or paths:
+        experiments.log(workspace, run, experiments.Logged(said, files=paths))
+    experiments.end(workspace, read_run(workspace.git, name), "finished", {})
+    told = " ".join(f"{key}={display_number(value)}" for key, value in said.items())
+    click.echo(f"run {printable(name)}: finished {told}".rstrip())
+    return 0
 
 
 @command.command("list")

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import click
 
+from coral_git.cli.commit_lines import count, describe_change
 from coral_git.cli.contested import contested_json, contested_lines
 from coral_git.cli.options import json_option, print_json
 from coral_git.history.changes import Change
@@ -40,6 +41,7 @@ def command(paths: tuple[str, ...], show_all: bool, as_json: bool) -> int:
         print_json(
             {
                 "files": [_as_json(file, contests.get(file.path)) for file in files],
+                "savings": dict(zip(("raw_bytes", "stored_bytes"), _sizes(files), strict=True)),
                 "warnings": [_plain(one) for one in warnings],
             }
         )
@@ -54,9 +56,8 @@ def _print(files: list[FileStatus], warnings: list[Finding]) -> None:
         click.echo(_line(file))
     if not files:
         click.echo("no weight files in the index; see 'git coral track'")
-    raw, stored = sum(file.raw_bytes for file in files), sum(file.stored_bytes for file in files)
-    if len(files) > 1:
-        click.echo(f"{len(files)} files, {format_size(raw)} raw, {format_size(stored)} stored")
+    if files:
+        click.echo(_savings(files))
     if any(file.state == "unfinished" for file in files):
         click.echo("hint: files are still manifests; to write them: git coral checkout", err=True)
     if any(file.missing and not file.is_sparse for file in files):
@@ -70,7 +71,7 @@ def _print_contests(contests: Collection[Contest], show_all: bool) -> None:
     for one in contests:
         shown = show_path(one.path)
         settled = f", {one.settled} settled" if one.settled else ""
-        left = one.reason or f"{_count(len(one.left), 'tensor')} to decide about{settled}"
+        left = one.reason or f"{count(len(one.left), 'tensor')} to decide about{settled}"
         click.echo(f"in conflict: {shown}: {left}")
         for line in contested_lines(one.left, show_all):
             click.echo(line)
@@ -97,17 +98,19 @@ def _line(file: FileStatus) -> str:
 def _describe(change: Change | None, tensors: int | None) -> str:
     noun = "chunk" if tensors is None else "tensor"
     if change is None:
-        return "chunks in a table that is missing" if tensors is None else _count(tensors, noun)
-    counts = {"new": change.new, "changed": change.changed, "removed": change.removed, "same": change.same}
-    total = change.new + change.changed + change.same
-    if total == change.same and not change.removed:
-        return f"{_count(total, noun)}, unchanged"
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"{_count(total, noun)} ({told})"
+        return "chunks in a table that is missing" if tensors is None else count(tensors, noun)
+    return describe_change(change, noun)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"
+def _savings(files: list[FileStatus]) -> str:
+    """What all files take as they are, and as they are stored."""
+    raw, stored = _sizes(files)
+    saved = f" ({100 * (1 - stored / raw):.0f} % saved)" if 0 < stored < raw else ""
+    return f"{count(len(files), 'file')}, {format_size(raw)} raw, {format_size(stored)} stored{saved}"
+
+
+def _sizes(files: list[FileStatus]) -> tuple[int, int]:
+    return sum(file.raw_bytes for file in files), sum(file.stored_bytes for file in files)
 
 
 def _as_json(file: FileStatus, contest: Contest | None) -> dict[str, object]:

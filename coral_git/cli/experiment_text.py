@@ -21,7 +21,7 @@ def list_row(run: Run) -> tuple[str, ...]:
     return (
         printable(run.name),
         run.status,
-        count(len(run.steps), "commit"),
+        count(len(run.steps), "step"),
         click.style(best, fg="cyan"),
         " ".join(f"{printable(name)}={printable(value)}" for name, value in run.parameters.items()),
     )
@@ -93,7 +93,11 @@ _METRIC_HEAD = ("  metric", "first", "last", "best", "at step", "")
 def _metric_row(run: Run, name: str) -> tuple[str, ...]:
     values = [value for value in run.values(name) if value is not None]
     step = run.best(Goal.parse(name))
-    best = ("-", "-") if step is None else (display_number(step.metrics[name]), str(step.number))
+    best = (
+        ("-", "-")
+        if step is None
+        else (display_number(step.metrics[name]), "end" if step.number is None else str(step.number))
+    )
     return (
         f"  {name}",
         display_number(values[0]),

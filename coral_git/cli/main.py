@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "resolve": "resolve",
     },
     "Store": {
+        "du": "du",
         "fsck": "fsck",
         "gc": "gc",
         "repack": "repack",

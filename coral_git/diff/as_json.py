@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from coral_git.diff.model import Figures, FileDiff, TensorDiff
+from coral_git.manifest.entries import Manifest
 
 _NUMBERS = (
     "values", "changed", "norm", "new_norm", "delta_norm", "max_delta", "relative", "cosine", "share",
@@ -24,6 +25,8 @@ def file_json(diff: FileDiff) -> dict[str, object]:
         "same": diff.same,
         "size": diff.new and diff.new.size,
         "old_size": diff.old and diff.old.size,
+        "new_sha256": _digest(diff.new),
+        "old_sha256": _digest(diff.old),
         "raw_bytes": diff.raw_bytes,
         "stored_bytes": diff.stored_bytes,
         "tensors": [_tensor_json(tensor) for tensor in diff.tensors],
@@ -38,6 +41,11 @@ def report_json(files: Sequence[dict[str, object]], total: dict[str, object]) ->
 def finite(value: float | None) -> float | None:
     """The number; null where JSON has none for it."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def _digest(manifest: Manifest | None) -> str | None:
+    """The SHA-256 of a file; a file outside of the store has none that is known."""
+    return manifest.sha256.hex() if manifest is not None and any(manifest.sha256) else None
 
 
 def _tensor_json(tensor: TensorDiff) -> dict[str, object]:

@@ -34,8 +34,7 @@ class RankFinder:
         self._shape = shape
         self._epsilon = _EPSILON[dtype.name.removesuffix("_BE")]
         generator = np.random.Generator(np.random.PCG64(0))
-        vectors = generator.standard_normal((shape[1], min(_VECTORS, *shape)), dtype=np.float32)
-        self._vectors = vectors.astype(np.float64)
+        self._vectors = generator.standard_normal((shape[1], min(_VECTORS, *shape)), dtype=np.float32)
         self._gram = np.zeros((self._vectors.shape[1],) * 2)
         self._rest: Values = np.zeros(0)
 
@@ -50,8 +49,8 @@ class RankFinder:
         values = np.concatenate([self._rest, delta]) if self._rest.size else delta
         columns = self._shape[1]
         rows = values.size // columns
-        product = values[: rows * columns].reshape(rows, columns) @ self._vectors
-        self._gram += product.T @ product
+        product = values[: rows * columns].astype(np.float32).reshape(rows, columns) @ self._vectors
+        self._gram += product.T.astype(np.float64) @ product
         self._rest = values[rows * columns :].copy()
 
     def rank(self, delta_squares: float, new_squares: float) -> int | None:

@@ -29,29 +29,40 @@ class SafetensorsWriter:
         Raises:
             UsageError: the format has no such dtype or name, or the header would be too long.
         """
-        import json
-
-        for tensor in tensors:
-            _check(tensor)
-        ordered = list(tensors) if _aligned(tensors) else sorted(tensors, key=lambda t: -_width(t))
-        entries: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
-        end = 0
-        for tensor in ordered:
-            start, end = end, end + tensor.length
-            entries[tensor.name] = {
-                "dtype": tensor.dtype.name,
-                "shape": tensor.shape,
-                "data_offsets": (start, end),
-            }
-        header = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-        header += b" " * (-len(header) % _ALIGNMENT)
-        if len(header) > _LONGEST_HEADER:
-            raise UsageError(f"the names and the metadata take more than {_LONGEST_HEADER} bytes")
-        out.write(len(header).to_bytes(8, "little"))
+        header, ordered = safetensors_header(tensors, metadata)
         out.write(header)
         for tensor in ordered:
             for piece in tensor.pieces():
                 out.write(piece)
+
+
+def safetensors_header(
+    tensors: Sequence[TensorData], metadata: Mapping[str, str]
+) -> tuple[bytes, list[TensorData]]:
+    """What comes before the values of a file, and the tensors in the order in which they follow.
+
+    Raises:
+        UsageError: the format has no such dtype or name, or the header would be too long.
+    """
+    import json
+
+    for tensor in tensors:
+        _check(tensor)
+    ordered = list(tensors) if _aligned(tensors) else sorted(tensors, key=lambda t: -_width(t))
+    entries: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
+    end = 0
+    for tensor in ordered:
+        start, end = end, end + tensor.length
+        entries[tensor.name] = {
+            "dtype": tensor.dtype.name,
+            "shape": tensor.shape,
+            "data_offsets": (start, end),
+        }
+    header = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    header += b" " * (-len(header) % _ALIGNMENT)
+    if len(header) > _LONGEST_HEADER:
+        raise UsageError(f"the names and the metadata take more than {_LONGEST_HEADER} bytes")
+    return len(header).to_bytes(8, "little") + header, ordered
 
 
 def _check(tensor: TensorData) -> None:

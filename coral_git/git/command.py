@@ -11,11 +11,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import IO
 
-from coral_git.errors import GitError
+from coral_git.errors import GitError, UsageError
 
 _REPOSITORY_VARIABLES = frozenset(
     {
@@ -235,6 +235,26 @@ def run_for_user(line: str, directory: str) -> tuple[int, bytes]:
         check=False,
     )
     return done.returncode, done.stdout
+
+
+def call_for_user(command: Sequence[str], env: Mapping[str, str]) -> int:
+    """Run a command that the user typed, on the terminal of this process, and return its exit code.
+
+    Nothing but arguments of a command of coral-git may come here, never what a repository says.
+
+    Args:
+        command: the program and its arguments.
+        env: variables to add to the environment.
+
+    Raises:
+        UsageError: there is no such program, or it may not be run.
+    """
+    try:
+        done = subprocess.run(list(command), env={**os.environ, **env}, check=False)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"cannot run {command[0]!a}: {reason}") from error
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 
 class _Tail:

@@ -94,7 +94,15 @@ def walk(git: Git, arguments: Sequence[str] = ("HEAD",), paths: Sequence[str] = 
     except GitError as error:
         if started:
             raise
-        raise UsageError(error.message.partition(": ")[2] or error.message) from error
+        raise _refusal(git, error) from error
+
+
+def _refusal(git: Git, error: GitError) -> UsageError:
+    """What git said about revisions that it does not understand."""
+    if not git.succeeds("rev-parse", "--verify", "--quiet", "HEAD"):
+        return UsageError("there is no commit on this branch yet", hint="git coral log --all")
+    said = error.message.partition(": ")[2] or error.message
+    return UsageError(said.removeprefix("fatal: "), hint="see 'git log --oneline --all'")
 
 
 def one_commit(git: Git, revision: str) -> Commit:

@@ -53,6 +53,7 @@ class Run(NamedTuple):
         start: the commit that it began with.
         origin: the id of the commit whose code it ran; empty where there was none.
         steps: what was logged, the oldest first.
+        final: the commit that ended it; it says the last value of each metric again. None while it runs.
         tip: the id of its last commit.
     """
 
@@ -65,20 +66,25 @@ class Run(NamedTuple):
     start: Commit
     origin: str
     steps: tuple[Step, ...]
+    final: Step | None
     tip: str
 
     @property
     def metrics(self) -> dict[str, float]:
         """The last value of each metric."""
-        return {name: value for step in self.steps for name, value in step.metrics.items()}
+        said = (*self.steps, *([self.final] if self.final else []))
+        return {name: value for step in said for name, value in step.metrics.items()}
 
     def values(self, metric: str) -> list[float | None]:
         """A metric over the steps that measured anything; None where this was not measured."""
-        return [step.metrics.get(metric) for step in self.steps if step.metrics]
+        steps = self.steps if any(metric in step.metrics for step in self.steps) else (self.final,)
+        return [step.metrics.get(metric) for step in steps if step is not None and step.metrics]
 
     def best(self, goal: Goal) -> Step | None:
         """The step with the best value of a metric; None where none has it."""
         measured = [step for step in self.steps if goal.has(step.metrics)]
+        if not measured and self.final is not None and goal.has(self.final.metrics):
+            return self.final
         return min(measured, key=lambda step: goal.rank(step.metrics), default=None)
 
     def best_metrics(self) -> dict[str, float]:
@@ -124,6 +130,8 @@ def _read(git: Git, ref: str) -> Run | None:
         return None
     start = commits[-1]
     parameters = dict(one.partition("=")[::2] for one in _all_said(start, PARAMETER))
+    is_over = len(commits) > 1 and bool(_said(commits[0], STATUS))
+    steps = commits[1 if is_over else 0 : -1]
     labels = dict.fromkeys(label for commit in reversed(commits) for label in commit.facts.labels)
     return Run(
         name=ref.removeprefix(RUNS),
@@ -134,7 +142,8 @@ def _read(git: Git, ref: str) -> Run | None:
         labels=tuple(labels),
         start=start,
         origin=start.parents[0] if start.parents else "",
-        steps=tuple(Step(commit, _number(_said(commit, STEP))) for commit in reversed(commits[:-1])),
+        steps=tuple(Step(commit, _number(_said(commit, STEP))) for commit in reversed(steps)),
+        final=Step(commits[0], None) if is_over else None,
         tip=commits[0].oid,
     )
 

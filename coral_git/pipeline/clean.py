@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from coral_git.codecs.strategies import Strategy
 from coral_git.errors import CoralError, InvalidManifestError
@@ -39,7 +39,7 @@ from coral_git.pipeline.progress import Progress
 from coral_git.pipeline.source import FileSource, Intake
 from coral_git.pipeline.workspace import Workspace
 from coral_git.store.writer import PackWriter
-from coral_git.types import Buffer, DeltaType, FileDigest, ObjectId
+from coral_git.types import Buffer, ByteSource, DeltaType, FileDigest, ObjectId
 
 _READ_BYTES = 1 << 20
 
@@ -67,6 +67,35 @@ def clean_content(
         return _clean_source(workspace, path, source, write)
     finally:
         source.close()
+
+
+class Source(ByteSource, Protocol):
+    """The bytes of a file that is to be stored."""
+
+    def check_unchanged(self) -> None:
+        """Fail when the bytes may not be those any more that were read."""
+        ...
+
+
+def store_source(
+    workspace: Workspace, path: bytes, source: Source, previous: Sequence[StoredManifest] | None = None
+) -> bytes:
+    """Store a file that need not be in the work tree; gives its manifest.
+
+    Args:
+        workspace: the repository.
+        path: what it is stored as, relative to the root of the work tree.
+        source: its bytes.
+        previous: earlier versions, the most recent first; those of the index and HEAD by default.
+
+    Raises:
+        CoralError: the store cannot be written.
+    """
+    if previous is None:
+        previous = list(previous_manifests(workspace, path))
+    finder = base_finder(workspace, path, previous)
+    with Workers(workspace.settings.threads) as workers:
+        return _make_manifest(workspace, path, source, workers, finder, True, lambda _done, _total: None)
 
 
 def _pass_manifest(workspace: Workspace, path: bytes, source: FileSource) -> bytes:
@@ -223,7 +252,7 @@ def _part_at(source: FileSource, placement: Placement) -> PartSource:
 def _make_manifest(
     workspace: Workspace,
     path: bytes,
-    source: FileSource,
+    source: Source,
     workers: Workers,
     bases: BaseFinder,
     write: bool,
@@ -254,7 +283,7 @@ def _make_manifest(
 
 
 def _announced(
-    parts: Iterable[PartSource], source: FileSource, progress: Callable[[int, int], None]
+    parts: Iterable[PartSource], source: Source, progress: Callable[[int, int], None]
 ) -> Iterator[PartSource]:
     """The parts, with a word about each to whoever shows the progress."""
     done = 0
@@ -264,7 +293,7 @@ def _announced(
         done += part.length
 
 
-def with_bases(source: FileSource, part: Part, is_chunked: bool, bases: BaseFinder) -> PartSource:
+def with_bases(source: ByteSource, part: Part, is_chunked: bool, bases: BaseFinder) -> PartSource:
     """A part of a file with what it may be a small change of.
 
     Args:
@@ -297,7 +326,7 @@ def _assemble(
     return tabulate(build(layout, size, digest, ids, limits), limits)
 
 
-def _sha256(source: FileSource) -> FileDigest:
+def _sha256(source: ByteSource) -> FileDigest:
     """SHA-256 of the whole file."""
     hasher = hashlib.sha256()
     for offset in range(0, source.size, _READ_BYTES):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from coral_git import fsops
 from coral_git.errors import UsageError
 from coral_git.git.attributes import check_attr
 from coral_git.git.chains import append_commit, check_name, delete_ref, empty_tree, tip, tree_with
@@ -18,7 +19,8 @@ from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.environment import describe_environment
 from coral_git.repository.unfinished import require_work_tree, user_git
 
-_CURRENT = "refs/worktree/coral-run"
+_CURRENT = "coral-run"
+"""A file in the git directory of a work tree: the name of the run that was started last."""
 CURRENT_VARIABLE = "CORAL_RUN"
 
 
@@ -79,7 +81,7 @@ def start(
         _message(description or f"start {name}", said),
         others=[head] if head else [],
     )
-    git.run("symbolic-ref", _CURRENT, ref)
+    fsops.replace_file(os.path.join(workspace.paths.git_dir, _CURRENT), f"{name}\n".encode())
     return commit
 
 
@@ -91,8 +93,7 @@ def current_run(workspace: Workspace, name: str | None) -> Run:
     """
     wanted = name or os.environ.get(CURRENT_VARIABLE)
     if not wanted:
-        ref = workspace.git.run("symbolic-ref", "--quiet", _CURRENT, check=False).decode().strip()
-        wanted = ref.removeprefix(RUNS)
+        wanted = _started_last(workspace)
     if not wanted:
         raise UsageError("no run was started here", hint="git coral experiment start NAME")
     return read_run(workspace.git, wanted)
@@ -122,7 +123,7 @@ def log(workspace: Workspace, run: Run, logged: Logged) -> tuple[str, int]:
 
 
 def end(workspace: Workspace, run: Run, status: str, metrics: Mapping[str, float]) -> str:
-    """Say how a run ended. Gives the id of the commit.
+    """Say how a run ended, and once more the last value of each metric. Gives the id of the commit.
 
     Raises:
         UsageError: it has ended before.
@@ -130,12 +131,12 @@ def end(workspace: Workspace, run: Run, status: str, metrics: Mapping[str, float
     if run.status != "running":
         raise UsageError(f"the run '{printable(run.name)}' is {run.status} already")
     git = workspace.git
-    said = [f"{RUN}: {run.name}", f"{STATUS}: {status}", *trailer_lines(metrics)]
+    said = [f"{RUN}: {run.name}", f"{STATUS}: {status}", *trailer_lines({**run.metrics, **metrics})]
     commit = append_commit(
         git, run.ref, lambda before: tree_with(git, "", before, {}), _message(f"end: {status}", said)
     )
-    if git.run("symbolic-ref", "--quiet", _CURRENT, check=False).decode().strip() == run.ref:
-        git.run("symbolic-ref", "--delete", _CURRENT)
+    if _started_last(workspace) == run.name:
+        fsops.remove(os.path.join(workspace.paths.git_dir, _CURRENT))
     return commit
 
 
@@ -239,6 +240,14 @@ def parse_parameters(words: Sequence[str]) -> dict[str, str]:
         if "=" not in word.strip("=") or "\n" in word:
             raise UsageError(f"'{printable(word)}' is no parameter", hint="write it as lr=3e-4")
     return dict(word.partition("=")[::2] for word in words)
+
+
+def _started_last(workspace: Workspace) -> str:
+    try:
+        with open(os.path.join(workspace.paths.git_dir, _CURRENT), encoding="utf-8") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _message(subject: str, said: Sequence[str]) -> str:

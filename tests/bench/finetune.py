@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import math
 import pkgutil
 import re
@@ -35,7 +36,8 @@ def model_folder() -> Path:
 def versions(folder: Path, steps: tuple[int, ...], seed: int = 0) -> list[Path]:
     """The base model and its state after some numbers of optimizer steps; made once, then reused.
 
-    Another seed is another training: the examples come in another order.
+    Another seed is another training: the examples come in another order. Beside each file is one with the
+    same name and ``.json`` that has the loss.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"step-{step}.safetensors" for step in steps]
@@ -65,6 +67,8 @@ def _train(folder: Path, steps: tuple[int, ...], seed: int) -> None:
             save_file(
                 {name: value.detach() for name, value in weights.items()}, folder / f"step-{step}.safetensors"
             )
+            measured = {"step": step, "loss": loss.item()}
+            (folder / f"step-{step}.json").write_text(json.dumps(measured), encoding="utf-8")
 
 
 def _embed(weights, ids):

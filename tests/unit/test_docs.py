@@ -210,7 +210,8 @@ def run_session(steps: list[Step], folder: Path) -> list[tuple[int, list[str]]]:
 
 
 @pytest.mark.parametrize(
-    ("page", "program"), [("getting-started.md", "make_model.py"), ("merging.md", "tune.py")]
+    ("page", "program"),
+    [("getting-started.md", "make_model.py"), ("merging.md", "tune.py"), ("experiments.md", "train.py")],
 )
 def test_a_session_of_the_guide_works(shell, page, program):
     text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")
