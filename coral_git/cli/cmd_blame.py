@@ -12,6 +12,7 @@ from coral_git.cli.diff_text import number
 from coral_git.cli.options import json_option, print_json
 from coral_git.cli.pager import page
 from coral_git.cli.tables import table_lines
+from coral_git.diff.as_json import finite
 from coral_git.manifest.escape import escape_name, printable
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.blaming import Blame, blame
@@ -73,6 +74,6 @@ def _as_json(one: Blame) -> dict[str, object]:
         "time": datetime.fromtimestamp(one.commit.time, UTC).isoformat(),
         "subject": one.commit.subject,
         "is_new": origin.old is None,
-        "delta_norm": figures and figures.delta_norm,
-        "relative": figures and figures.relative,
+        "delta_norm": finite(figures and figures.delta_norm),
+        "relative": finite(figures and figures.relative),
     }

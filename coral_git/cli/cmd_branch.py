@@ -42,10 +42,8 @@ def command(
             )
         return user_git(workspace).call("branch", *arguments)
     goals = [Goal.parse(one) for one in metrics]
-    branches = list_branches(workspace.git, goals, with_remotes=with_remotes)
-    if sort_by is not None:
-        goal = Goal.parse(sort_by)
-        branches.sort(key=lambda one: goal.rank({name: best.value for name, best in one.best.items()}))
+    order = Goal.parse(sort_by) if sort_by is not None else None
+    branches = list_branches(workspace.git, goals, order, with_remotes=with_remotes)
     if as_json:
         print_json([_as_json(one) for one in branches])
     else:

@@ -35,7 +35,7 @@ def draw(
     """
     template = f"{_COMMIT}%H" + f"%n{_MARK}" * (most_lines - 1)
     command = ("log", "--graph", "--no-color", f"--format={template}", *arguments, "--", *paths)
-    if not git.succeeds("rev-list", "--max-count=1", *arguments, "--"):
+    if not git.succeeds("log", *arguments, "--max-count=0", "--", *paths):
         raise UsageError(f"bad revisions '{' '.join(arguments)}'")
     text: list[str] = []
     with git.stream(*command) as output:

@@ -38,6 +38,11 @@ def report_json(files: Sequence[dict[str, object]], total: dict[str, object]) ->
     return {"files": list(files), "total": total}
 
 
+def finite(value: float | None) -> float | None:
+    """The number; null where JSON has none for it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _digest(manifest: Manifest | None) -> str | None:
     """The SHA-256 of a file; a file outside of the store has none that is known."""
     return manifest.sha256.hex() if manifest is not None and any(manifest.sha256) else None
@@ -62,13 +67,9 @@ def _tensor_json(tensor: TensorDiff) -> dict[str, object]:
 
 
 def _figures_json(figures: Figures | None) -> dict[str, object]:
-    found = {name: _number(getattr(figures, name)) if figures else None for name in _NUMBERS}
+    found = {name: finite(getattr(figures, name)) if figures else None for name in _NUMBERS}
     histogram = figures and figures.histogram
     return {
         **found,
         "histogram": histogram and {"edges": histogram.edges, "counts": histogram.counts},
     }
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -35,6 +35,13 @@ def numbers(data: Buffer, dtype: DType) -> Values:
     return values
 
 
+def exact_numbers(data: Buffer, dtype: DType) -> list[int] | list[float]:
+    """The numbers as Python has them; none is rounded."""
+    values = decode(data, dtype) if is_float(dtype) else np.frombuffer(data, _INTEGERS[dtype.name])
+    found: list[int] | list[float] = values.tolist()
+    return found
+
+
 def count_unlike(old: Buffer, new: Buffer, width: int) -> int:
     """How many units of a width in bytes have not the same bits."""
     kind: Any = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}.get(width)

@@ -53,7 +53,7 @@ def resolve_commit(git: Git, revision: str) -> str:
     answer = git.run(
         "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", check=False
     )
-    if not answer:
+    if answer.count(b"\n") != 1:  # a range gives two
         raise UsageError(f"'{revision}' is no commit", hint="see 'git log --oneline --all'")
     return answer.decode().strip()
 

@@ -38,12 +38,15 @@ class BranchSummary(NamedTuple):
     best: Mapping[str, Best]
 
 
-def list_branches(git: Git, goals: Sequence[Goal] = (), *, with_remotes: bool = False) -> list[BranchSummary]:
+def list_branches(
+    git: Git, goals: Sequence[Goal] = (), order: Goal | None = None, *, with_remotes: bool = False
+) -> list[BranchSummary]:
     """Every branch with the best value of each metric in its history.
 
     Args:
         git: runs in the repository.
         goals: the metrics; every one that was measured without any.
+        order: the metric to sort by, the best branch first; by name without one.
         with_remotes: whether branches of remotes are listed too.
     """
     places = ["refs/heads/", *(["refs/remotes/"] if with_remotes else [])]
@@ -54,8 +57,10 @@ def list_branches(git: Git, goals: Sequence[Goal] = (), *, with_remotes: bool = 
         if not link:
             heads.append((name, commit, mark == "*", subject))
     histories = _histories(git, [commit for _, commit, _, _ in heads])
+    if order is not None:
+        heads.sort(key=lambda head: _rank(histories[head[1]], order))
     return [
-        BranchSummary(name, commit, is_current, subject, _best(histories[commit], goals))
+        BranchSummary(name, commit, is_current, subject, _best(histories[commit], goals, order))
         for name, commit, is_current, subject in heads
     ]
 
@@ -79,12 +84,23 @@ def _histories(git: Git, heads: Sequence[str]) -> dict[str, list[tuple[str, Fact
     return found
 
 
-def _best(history: Sequence[tuple[str, Facts]], goals: Sequence[Goal]) -> dict[str, Best]:
+def _best(
+    history: Sequence[tuple[str, Facts]], goals: Sequence[Goal], order: Goal | None = None
+) -> dict[str, Best]:
+    """The best of each metric; of the one that is sorted by, the end that the order says."""
     names = dict.fromkeys(name for _, facts in history for name in facts.metrics)
     best = {}
-    for goal in goals or [Goal.parse(name) for name in names]:
-        ranked = [(goal.rank(facts.metrics), oid, facts) for oid, facts in history if goal.has(facts.metrics)]
+    for goal in goals or map(Goal.parse, names):
+        chosen = order if order is not None and order.metric == goal.metric else goal
+        ranked = [
+            (chosen.rank(facts.metrics), oid, facts) for oid, facts in history if chosen.has(facts.metrics)
+        ]
         if ranked:
             _, oid, facts = min(ranked, key=lambda one: one[0])
-            best[goal.metric] = Best(facts.metrics[goal.metric], oid)
+            best[chosen.metric] = Best(facts.metrics[chosen.metric], oid)
     return best
+
+
+def _rank(history: Sequence[tuple[str, Facts]], order: Goal) -> tuple[int, float]:
+    """A key to sort a branch by."""
+    return min((order.rank(facts.metrics) for _, facts in history), default=order.rank({}))

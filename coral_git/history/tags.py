@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -120,4 +121,4 @@ def make_tag(git: Git, tag: NewTag) -> None:
     message = f"{tag.description or tag.name}\n" + ("\n" + "\n".join(lines) + "\n" if lines else "")
     options = ["-s" if tag.sign else "-a", *(["-f"] if tag.force else [])]
     arguments = ("--cleanup=verbatim", "-F", "-", "--", tag.name, tag.revision)
-    git.run("tag", *options, *arguments, input=message.encode())
+    git.run("tag", *options, *arguments, input=os.fsencode(message))

@@ -84,10 +84,8 @@ class StoredBytes:
     def _read(self, number: int, start: int, length: int) -> Buffer:
         object_id = self._objects[number]
         held = self._held.get(object_id)
-        if held is not None:
-            return held(start, length)
         try:
-            return self._reader(number).read(start, length)
+            return (held or self._reader(number).read)(start, length)
         except (IntegrityError, ObjectMissingError) as error:
             raise named(error, self._manifest, object_id, self._limits) from error
 

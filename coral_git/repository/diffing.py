@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from coral_git.diff.compare import Versions, Wanted, compare, needed_objects
 from coral_git.diff.model import FileDiff
+from coral_git.diff.pairs import pair_tensors
 from coral_git.diff.version import FileVersion, StoredVersion, Version, describe, open_file
 from coral_git.errors import CoralError, UsageError
 from coral_git.git.attributes import check_attr
@@ -89,7 +90,7 @@ def diff_sides(
     """
     with Workers(workspace.settings.threads) as workers:
         for versions in _versions(workspace, sides, paths, workers):
-            if _is_same(*versions.manifests):
+            if _is_same(*versions.manifests) or not _is_wanted(versions, wanted):
                 continue
             _bring(workspace, versions, wanted)
             yield compare(versions, wanted, workers, workspace.store)
@@ -106,9 +107,9 @@ def diff_files(old: bytes, new: bytes, wanted: Wanted, threads: int = 0) -> File
     """
     with Workers(threads or os.cpu_count() or 1) as workers:
         before, after = (open_file(path, workers, DEFAULT_LIMITS) for path in (old, new))
-        if _is_same(before.manifest, after.manifest):
-            return None
         versions = Versions(new, old, before, after)
+        if _is_same(*versions.manifests) or not _is_wanted(versions, wanted):
+            return None
         return compare(versions, wanted, workers, None)
 
 
@@ -247,3 +248,8 @@ def _bring(workspace: Workspace, versions: Versions, wanted: Wanted) -> None:
 def _is_same(old: Manifest | None, new: Manifest | None) -> bool:
     """Whether both have the same bytes: the same pieces at the same places."""
     return old is not None and new is not None and old._replace(sha256=new.sha256) == new
+
+
+def _is_wanted(versions: Versions, wanted: Wanted) -> bool:
+    """Whether anything differs of what is looked at."""
+    return not wanted.patterns or any(map(wanted.covers, pair_tensors(*versions.manifests)[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -60,5 +61,5 @@ def add_note(workspace: Workspace, revision: str, said: Said) -> str:
     if not lines:
         raise UsageError("nothing to say", hint="e.g. git coral metrics add accuracy=0.912")
     text = "\n".join(lines) + "\n"
-    workspace.git.run("notes", f"--ref={NOTES_REF}", "append", "-F", "-", oid, input=text.encode())
+    workspace.git.run("notes", f"--ref={NOTES_REF}", "append", "-F", "-", oid, input=os.fsencode(text))
     return oid

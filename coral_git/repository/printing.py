@@ -12,7 +12,6 @@ from coral_git.manifest.entries import Manifest
 from coral_git.manifest.escape import escape_name
 from coral_git.manifest.model import object_ids
 from coral_git.pipeline.decode import stream_file
-from coral_git.pipeline.float_dtypes import is_float
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.tensors import stored_tensors
 from coral_git.pipeline.workspace import Workspace
@@ -66,7 +65,7 @@ def write_text(tensor: TensorData, out: BinaryIO) -> None:
     Raises:
         UsageError: its units are no numbers.
     """
-    from coral_git.diff.numbers import has_numbers, numbers, width_of  # imports numpy
+    from coral_git.diff.numbers import exact_numbers, has_numbers, width_of  # imports numpy
 
     if not has_numbers(tensor.dtype):
         raise UsageError(
@@ -79,13 +78,8 @@ def write_text(tensor: TensorData, out: BinaryIO) -> None:
         data = rest + bytes(piece)
         whole = len(data) // width * width
         rest = data[whole:]
-        values = numbers(data[:whole], tensor.dtype)
-        shown = (
-            map(repr, values.tolist())
-            if is_float(tensor.dtype)
-            else (f"{one:.0f}" for one in values.tolist())
-        )
-        out.write("".join(f"{one}\n" for one in shown).encode())
+        values = exact_numbers(data[:whole], tensor.dtype)
+        out.write("".join(f"{one!r}\n" for one in values).encode())
 
 
 def write_file(workspace: Workspace, manifest: Manifest, out: BinaryIO) -> None:

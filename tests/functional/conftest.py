@@ -50,15 +50,13 @@ def installed_home(tmp_path_factory) -> Path:
     return home
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path_factory, monkeypatch) -> Path:
-    """An empty home directory; no variable, file, terminal or hook of the user's reaches git."""
+def isolate(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make an empty folder the home; no variable, file, terminal or hook of the user's reaches git."""
     for name in list(os.environ):
         if name.startswith(("GIT_", "CORAL_")) and name != "CORAL_KERNEL":
-            monkeypatch.delenv(name)
+            patch.delenv(name)
     for name in ("CI", "SSH_ASKPASS", "PYTHONSAFEPATH"):
-        monkeypatch.delenv(name, raising=False)
-    folder = tmp_path_factory.mktemp("home")
+        patch.delenv(name, raising=False)
     values = {
         "HOME": str(folder),
         "XDG_CONFIG_HOME": str(folder / ".config"),
@@ -69,13 +67,25 @@ def home(tmp_path_factory, monkeypatch) -> Path:
     for role in ("AUTHOR", "COMMITTER"):
         values |= {f"GIT_{role}_NAME": "T", f"GIT_{role}_EMAIL": "t@example.org"}
     for name, value in values.items():
-        monkeypatch.setenv(name, value)
+        patch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory, monkeypatch) -> Path:
+    """An empty home directory."""
+    folder = tmp_path_factory.mktemp("home")
+    isolate(monkeypatch, folder)
     return folder
 
 
 @pytest.fixture
 def installed(home, installed_home) -> None:
     """The drivers are in the global configuration of this test."""
+    install_into(home, installed_home)
+
+
+def install_into(home: Path, installed_home: Path) -> None:
+    """Copy the configuration of a home after ``git coral install``."""
     shutil.copy(installed_home / ".gitconfig", home / ".gitconfig")
     with (home / ".gitconfig").open("a") as file:
         file.write('[protocol "file"]\n\tallow = always\n[init]\n\tdefaultBranch = main\n')
@@ -183,16 +193,121 @@ def make_repo(tmp_path, installed) -> Callable[..., Repo]:
     def make(
         name: str = "repo", *, object_format: str = "sha1", bare: bool = False, track: bool = True
     ) -> Repo:
-        repo = Repo(tmp_path / name)
-        repo.path.mkdir(parents=True)
-        kind = ["--bare"] if bare else []
-        repo.git("init", "--quiet", "-b", "main", f"--object-format={object_format}", *kind)
-        if track and not bare:
-            attributes = b"filter=coral diff=coral merge=coral -text\n"
-            repo.write(".gitattributes", b"*.safetensors " + attributes + b"*.bin " + attributes)
-        return repo
+        return new_repo(tmp_path / name, object_format=object_format, bare=bare, track=track)
 
     return make
+
+
+def new_repo(path: Path, *, object_format: str = "sha1", bare: bool = False, track: bool = True) -> Repo:
+    """Make a repository."""
+    repo = Repo(path)
+    repo.path.mkdir(parents=True)
+    kind = ["--bare"] if bare else []
+    repo.git("init", "--quiet", "-b", "main", f"--object-format={object_format}", *kind)
+    if track and not bare:
+        attributes = b"filter=coral diff=coral merge=coral -text\n"
+        repo.write(".gitattributes", b"*.safetensors " + attributes + b"*.bin " + attributes)
+    return repo
+
+
+@pytest.fixture(scope="module")
+def make_shared(tmp_path_factory, installed_home) -> Iterator[Callable[..., Repo]]:
+    """Makes repositories that the tests of a module only read: ``make_shared(build, object_format="sha1")``.
+
+    ``build(repo)`` writes and commits. That they are still healthy is checked when the module ends.
+    """
+    folder = tmp_path_factory.mktemp("shared")
+    made = []
+    (folder / "home").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder / "home")
+        install_into(folder / "home", installed_home)
+
+        def make(build: Callable[[Repo], None], object_format: str = "sha1") -> Repo:
+            with pytest.MonkeyPatch.context() as inner:
+                isolate(inner, folder / "home")
+                made.append(new_repo(folder / str(len(made)) / "repo", object_format=object_format))
+                build(made[-1])
+            return made[-1]
+
+        yield make
+        for repo in made:
+            check_health(repo)
+
+
+class Shelf:
+    """Versions of weight files, cleaned by one ``git add``, and commits of them made by plumbing.
+
+    Args:
+        repo: an empty repository.
+        versions: the bytes of each version, by name.
+    """
+
+    def __init__(self, repo: Repo, versions: Mapping[str, bytes]) -> None:
+        self.repo = repo
+        self._seconds = itertools.count(1_700_000_000)
+        for number, data in enumerate(versions.values()):
+            repo.write(f"{number}.safetensors", data)
+        repo.git("add", "--all")
+        blobs = [repo.git("rev-parse", f":{number}.safetensors") for number in range(len(versions))]
+        self._blobs = dict(zip(versions, blobs, strict=True))
+        self._attributes = repo.git("rev-parse", ":.gitattributes")
+        for number in range(len(versions)):
+            (repo.path / f"{number}.safetensors").unlink()
+
+    def commit(
+        self,
+        message: str,
+        files: Mapping[str | bytes, str | bytes | None],
+        parents: list[str] | None = None,
+        branch: str = "main",
+    ) -> str:
+        """Make a commit later than the one before, and move a branch to it; the work tree stays as it is.
+
+        Args:
+            message: taken as it is.
+            files: names of versions, or the bytes of other files, or None for what is removed.
+            parents: the head of the branch by default.
+            branch: its name.
+        """
+        git = self.repo.git
+        if parents is None:
+            parents = git("for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}").split()
+        git("read-tree", parents[0] if parents else "--empty")
+        lines = [f"100644 {self._attributes}\t.gitattributes\0".encode()]
+        for path, content in files.items():
+            if content is None:
+                lines.append(b"0 " + b"0" * len(self._attributes) + b"\t" + os.fsencode(path) + b"\0")
+                continue
+            is_version = isinstance(content, str)
+            oid = self._blobs[content] if is_version else git("hash-object", "-w", "--stdin", data=content)
+            lines.append(f"100644 {oid}\t".encode() + os.fsencode(path) + b"\0")
+        git("update-index", "-z", "--index-info", data=b"".join(lines))
+        date = f"{next(self._seconds)} +0000"
+        words = [word for parent in parents for word in ("-p", parent)]
+        dates = {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        oid = git("commit-tree", git("write-tree"), *words, data=message.encode(), env=dates)
+        git("update-ref", f"refs/heads/{branch}", oid)
+        return oid
+
+
+@pytest.fixture
+def ask(capfd, monkeypatch) -> Callable[..., tuple[str, str]]:
+    """Runs the command in this process, which is quicker: ``ask(path, "log", "--json", code=0)``.
+
+    Gives what it printed on standard output and on standard error.
+    """
+    from coral_git.cli.main import run
+
+    def run_here(path: Path, *args: str, code: int = 0) -> tuple[str, str]:
+        monkeypatch.chdir(path)
+        capfd.readouterr()
+        status = run(args)
+        printed = capfd.readouterr()
+        assert status == code, f"git coral {args} exited with {status}\n{printed.out}\n{printed.err}"
+        return printed.out, printed.err
+
+    return run_here
 
 
 @pytest.fixture

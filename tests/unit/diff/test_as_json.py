@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coral_git.diff.as_json import file_json, report_json
@@ -37,6 +37,7 @@ def report(path, old_path, tensors, verdict=""):
     return report_json([file_json(diff)], {"files": 1})
 
 
+@settings(deadline=None)
 @given(FIGURES, st.binary(max_size=8))
 @example(Figures(0, 0, 0.0, 0.0, 0.0), b"")
 @example(Figures(3, 3, math.inf, math.inf, math.nan, math.inf, math.nan), b"\xff\n")

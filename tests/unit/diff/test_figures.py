@@ -203,6 +203,7 @@ def test_extreme_values_give_numbers_or_nothing(array, scale):
 
 
 @example([0.0] * 8)
+@settings(deadline=None)
 @given(st.lists(st.floats(-10, 10, width=32), min_size=8, max_size=8))
 def test_the_histogram_counts_every_change(array, values):
     old = np.zeros(8, np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coral_git.diff.model import Status
@@ -32,6 +32,7 @@ ENTRIES = st.builds(
 FILES = st.none() | st.lists(ENTRIES, unique_by=lambda one: one.name).map(lambda them: manifest(*them))
 
 
+@settings(deadline=None, max_examples=60)
 @given(FILES, FILES)
 def test_every_tensor_stands_in_one_pair(old, new):
     pairs, same = pair_tensors(old, new)
@@ -62,6 +63,7 @@ def test_every_tensor_stands_in_one_pair(old, new):
                 assert status == (Status.RETYPED if is_cast else expected)
 
 
+@settings(deadline=None, max_examples=60)
 @given(FILES, FILES)
 def test_as_many_renames_as_there_can_be(old, new):
     pairs, _ = pair_tensors(old, new)
@@ -70,6 +72,7 @@ def test_as_many_renames_as_there_can_be(old, new):
     assert not gone & come
 
 
+@settings(deadline=None, max_examples=60)
 @given(FILES)
 def test_a_file_is_the_same_as_itself(file):
     assert pair_tensors(file, file) == ([], len(file.tensors) if file else 0)

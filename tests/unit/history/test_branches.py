@@ -45,6 +45,17 @@ def test_goals_choose_metrics_and_ends(history, forked):
         }
 
 
+def test_an_order_says_which_end_is_the_best(history, forked):
+    def found(order, *goals):
+        listed = list_branches(history.runner, goals, Goal.parse(order))
+        return [(one.name, {name: best.value for name, best in one.best.items()}) for one in listed]
+
+    assert [name for name, _ in found("loss")] == ["side", "main"]
+    assert [name for name, _ in found("extra")] == ["main", "side"]
+    assert [best["loss"] for _, best in found("max:loss")] == [2.0, 2.0]
+    assert found("accuracy", Goal("loss", True)) == [("main", {"loss": 1.0}), ("side", {"loss": 0.5})]
+
+
 def test_branches_at_the_same_commit_and_a_merge(history, forked):
     merge = history.commit("merge", parents=[forked["main"], forked["side"]])
     history.git("branch", "copy", "main")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coral_git.errors import UsageError
@@ -49,6 +49,7 @@ def larger(inner):
     )
 
 
+@settings(deadline=None)
 @given(
     st.recursive(terms(), larger, max_leaves=8),
     st.dictionaries(st.sampled_from(NAMES), VALUES),
@@ -122,6 +123,7 @@ def test_nesting_of_a_hundred_is_understood():
 WORDS = ("a", "b", "(", ")", "not", "and", "or", "<", "=", "1", "label")
 
 
+@settings(deadline=None)
 @given(st.text(string.printable, max_size=30) | st.lists(st.sampled_from(WORDS)).map(" ".join))
 @example("a = = 1")
 def test_any_text_is_a_condition_or_an_error(text):

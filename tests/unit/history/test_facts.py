@@ -41,7 +41,7 @@ def same(one, other):
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(NAMES, VALUES, max_size=4),
     st.lists(LABELS, unique=True, max_size=3),
@@ -59,6 +59,7 @@ def test_what_is_written_is_read(metrics, labels, environment):
     assert found.others == ()
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=60), max_size=4))
 @example(["Coral-Metric: a=1", "Coral-Metric"])
 def test_any_text_is_read(texts):
@@ -133,6 +134,7 @@ def test_what_is_no_label(label):
         check_label(label)
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False))
 def test_numbers_are_shown_exactly(value):
     assert float(show_number(value)) == value
@@ -145,6 +147,7 @@ def test_numbers_are_short():
     assert [display_number(one) for one in (3.0, 1 / 3, 123456789.0)] == ["3", "0.333333", "123456789"]
 
 
+@settings(deadline=None)
 @given(st.floats())
 def test_json_has_finite_numbers_only(value):
     found = as_json_number(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coral_git.errors import UsageError
@@ -49,6 +49,7 @@ def test_no_names(text):
         Goal.parse(text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.floats(), max_size=8), st.booleans())
 def test_the_best_comes_first_and_what_is_unknown_last(values, is_lower_better):
     goal = Goal("a", is_lower_better)

@@ -120,7 +120,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(VALUES | st.binary(max_size=40))
 @example({"a": {"": 1}})
 def test_names_are_names_whatever_the_file_holds(read, value):
