@@ -53,6 +53,7 @@ def command(
     condition: str | None,
     sort_by: str | None,
     metrics: tuple[str, ...],
+    is_reverse: bool,
     as_json: bool,
     **options: str | bool | None,
 ) -> None:
@@ -68,13 +69,15 @@ def command(
         arguments = _git_options(options, found) + (ALL_BRANCHES if is_all else ())
         arguments += found.revisions or (() if is_all else ("HEAD",))
         if graph:
-            if chosen or goal or as_json or options["is_reverse"]:
+            if chosen or goal or as_json or is_reverse:
                 raise UsageError("--graph goes with none of --filter, --sort-by, --reverse, --json")
             count = (f"--max-count={limit}",) if limit else ()
             page(_graph(workspace, (*count, *arguments), found.paths, oneline, metrics))
             return
         walked = walk(user_git(workspace), arguments, found.paths)
         commits = select(weight_commits(workspace, walked), chosen, goal, limit)
+        if is_reverse:  # of the latest ones, as git does it, the oldest first
+            commits = iter(list(commits)[::-1])
         if as_json:
             print_json_list(commit_json(one) for one in commits)
         else:
@@ -113,7 +116,7 @@ def _git_options(options: dict[str, str | bool | None], found: Words) -> tuple[s
     """What git does itself."""
     if options["follow"] and len(found.paths) != 1:
         raise UsageError("--follow needs exactly one path")
-    flags = {"follow": "--follow", "first_parent": "--first-parent", "is_reverse": "--reverse"}
+    flags = {"follow": "--follow", "first_parent": "--first-parent"}
     given = [flag for name, flag in flags.items() if options[name]]
     given += [
         f"--{name}={options[name]}"

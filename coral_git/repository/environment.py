@@ -6,7 +6,6 @@ The environment is the one that is active, which need not be the one that coral-
 from __future__ import annotations
 
 import glob
-import importlib.metadata
 import os
 import platform
 import re
@@ -58,6 +57,8 @@ def _python_version() -> str:
 
 
 def _version(package: str, folders: list[str]) -> str:
+    import importlib.metadata  # takes longer than most commands
+
     for found in importlib.metadata.distributions(name=package, path=folders):
         return found.version
     return ""

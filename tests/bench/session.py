@@ -31,7 +31,7 @@ def ask(bench: Bench, folder: Path, *words: str) -> str:
     if done.returncode:
         raise SystemExit(f"git coral {' '.join(words)} failed:\n{done.stderr}")
     lines = done.stdout.rstrip().splitlines()
-    shown = " ".join(Path(word).name for word in words)
+    shown = " ".join(Path(word).name if word.startswith("/") else word[:24] for word in words)
     last = lines[-1].strip()[:100] if lines else ""
     print(f"| `git coral {shown}` | {seconds:.2f} s | {len(lines)} | {last} |", flush=True)
     return done.stdout

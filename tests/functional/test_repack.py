@@ -15,6 +15,7 @@ from coral_git import fsops
 from coral_git.errors import StorageFullError
 from coral_git.maintenance.repack import repack
 from coral_git.pipeline.workspace import Workspace
+from coral_git.testing.health import assert_store_healthy
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_what_a_failing_operation_leaves_is_whole(history, tmp_path, assert_heal
         finally:
             fsops.set_fault_hook(None)
             workspace.close()
-        assert repo.coral("fsck", "-q") == ""
+        assert_store_healthy(str(repo.path))
         if number % 7 == 0 or failing.count < number:
             read_all(repo, versions)
             assert repo.coral("repack", "-q") == ""

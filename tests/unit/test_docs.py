@@ -223,3 +223,13 @@ def test_a_session_of_the_guide_works(shell, page, program):
     for step, (code, printed) in zip(steps, results, strict=True):
         assert code == step.code, f"$ {step.command}\n" + "\n".join(printed)
         assert is_shown_in(step.output, printed), f"$ {step.command}\n" + "\n".join(printed)
+
+
+def test_the_programs_of_the_guide_work(shell):
+    text = (ROOT / "docs" / "guide" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) > 1
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)], cwd=shell, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
