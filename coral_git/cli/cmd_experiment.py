@@ -240,9 +240,8 @@ def promote(place: str, name: str, metric: str | None, as_tag: bool, force: bool
     step = experiments.find_step(run, word if is_place else "last", Goal.parse(metric) if metric else None)
     experiments.promote(workspace, run, step, name, as_tag=as_tag, force=force)
     kind = "tag" if as_tag else "branch"
-    click.echo(
-        f"{kind} {printable(name)} is step {step.number} of {printable(run.name)} ({step.commit.oid[:SHORT]})"
-    )
+    commit = experiments.commit_of(workspace, run, step)[:SHORT]
+    click.echo(f"{kind} {printable(name)} is step {step.number} of {printable(run.name)} ({commit})")
 
 
 @command.command("delete")
@@ -270,7 +269,8 @@ def push(names: tuple[str, ...], remote: str | None) -> int:
         for name in names:
             read_run(workspace.git, name)
         place = remote or pushing.default_remote(workspace)
-        return pushing.push(workspace, [place, *experiments.run_refspecs(workspace, names)])
+        refs = experiments.run_refs(workspace, names)
+        return pushing.push(workspace, [place, *(f"{ref}:{ref}" for ref in refs)])
     finally:
         workspace.close()
 
@@ -286,8 +286,8 @@ def fetch(names: tuple[str, ...], remote: str | None) -> int:
         status = workspace.git.call("fetch", place, *experiments.run_refspecs(workspace, names))
         if status:
             return status
-        runs = [run.ref for run in list_runs(workspace.git) if "*" in names or run.name in names]
-        fetching.require_complete(fetching.fetch(workspace, [place, *runs]))
+        refs = experiments.run_refs(workspace, names)
+        fetching.require_complete(fetching.fetch(workspace, [place, *refs]))
         return 0
     finally:
         workspace.close()

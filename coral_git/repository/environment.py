@@ -96,6 +96,9 @@ def _gpu_names() -> Iterator[str]:
 
 def _git_state(git: Git, commit_arguments: Sequence[str]) -> str:
     """Whether tracked files will differ from what is committed."""
-    answer = git.run("commit", "--dry-run", "--porcelain", "--no-verify", *commit_arguments, check=False)
+    command = (
+        ("commit", "--dry-run", "--no-verify") if commit_arguments else ("--no-optional-locks", "status")
+    )
+    answer = git.run(*command, "--porcelain", *commit_arguments, check=False)
     left = [line for line in answer.splitlines() if line[1:2] not in (b" ", b"?", b"!")]
     return f"{len(left)} changed file{'s' if len(left) != 1 else ''} not committed" if left else "clean"

@@ -10,9 +10,10 @@ from coral_git import fsops
 from coral_git.errors import UsageError
 from coral_git.git.attributes import check_attr
 from coral_git.git.chains import append_commit, check_name, delete_ref, empty_tree, tip, tree_with
+from coral_git.history.checkpoints import CHECKPOINTS, list_checkpoints
 from coral_git.history.facts import trailer_lines
 from coral_git.history.goals import Goal
-from coral_git.history.runs import PARAMETER, RUN, RUNS, STATUS, STEP, Run, Step, read_run
+from coral_git.history.runs import PARAMETER, RUN, RUNS, STATUS, STEP, Run, Step, list_runs, read_run
 from coral_git.history.tags import NewTag, make_tag
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.workspace import Workspace
@@ -203,31 +204,52 @@ def promote(workspace: Workspace, run: Run, step: Step, name: str, *, as_tag: bo
         UsageError: there is such a branch or tag already.
     """
     git = workspace.git
+    commit = commit_of(workspace, run, step)
     if as_tag:
         description = f"{step.commit.subject} of run {run.name}"
-        make_tag(git, NewTag(name, step.commit.oid, description, step.metrics, force=force))
+        make_tag(git, NewTag(name, commit, description, step.metrics, force=force))
         return
     check_name(git, f"refs/heads/{name}", name)
     if not force and tip(git, f"refs/heads/{name}"):
         raise UsageError(f"branch '{printable(name)}' exists already", hint="--force moves it")
-    git.run("branch", *(["--force"] if force else []), "--", name, step.commit.oid)
+    git.run("branch", *(["--force"] if force else []), "--", name, commit)
+
+
+def commit_of(workspace: Workspace, run: Run, step: Step) -> str:
+    """The commit that has the weights of a step: its checkpoint where there is one, else the step itself."""
+    kept = {one.step: one.oid for one in list_checkpoints(workspace.git, run.name)}
+    return kept.get(-1 if step.number is None else step.number, step.commit.oid)
 
 
 def delete(workspace: Workspace, runs: Sequence[Run]) -> None:
     """Delete runs; 'git coral gc' frees what only they named, after git has pruned their commits."""
     for run in runs:
+        for one in list_checkpoints(workspace.git, run.name):
+            delete_ref(workspace.git, one.ref, one.oid)
         delete_ref(workspace.git, run.ref, run.tip)
 
 
 def run_refspecs(workspace: Workspace, names: Sequence[str]) -> list[str]:
-    """What ``git push`` and ``git fetch`` take for runs of these names.
+    """What ``git push`` and ``git fetch`` take for runs of these names, with their checkpoints.
 
     Raises:
         UsageError: a name is none.
     """
     for name in names:
         check_name(workspace.git, RUNS + name.replace("*", "x"), name)
-    return [f"{RUNS}{name}:{RUNS}{name}" for name in names]
+    places = [f"{RUNS}{name}" for name in names]
+    places += [f"{CHECKPOINTS}{name}/*" for name in names if name != "*"] or [f"{CHECKPOINTS}*"]
+    return [f"{place}:{place}" for place in places]
+
+
+def run_refs(workspace: Workspace, names: Sequence[str]) -> list[str]:
+    """The refs of runs that are here and of their checkpoints; of all with the name ``*``."""
+    runs = [run for run in list_runs(workspace.git) if "*" in names or run.name in names]
+    return [
+        ref
+        for run in runs
+        for ref in (run.ref, *(one.ref for one in list_checkpoints(workspace.git, run.name)))
+    ]
 
 
 def parse_parameters(words: Sequence[str]) -> dict[str, str]:

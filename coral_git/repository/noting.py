@@ -41,7 +41,7 @@ def commit(workspace: Workspace, said: Said, arguments: Sequence[str], apart: bo
     if with_environment is None:
         with_environment = workspace.settings.record_environment
     git = user_git(workspace)
-    environment = describe_environment(git, arguments) if with_environment else {}
+    environment = describe_environment(git, arguments or ("--",)) if with_environment else {}
     lines = trailer_lines(said.metrics, said.labels, environment)
     options = [word for line in lines for word in ("--trailer", line)]
     return git.call(

@@ -31,7 +31,13 @@ _MANY = 10_000
 INDEX = "(index)"
 REMOTES = "(remote-tracking branches)"
 OTHERS = "(other refs)"
-_KINDS = {"refs/heads/": "branch", "refs/tags/": "tag", "refs/coral/runs/": "run", "refs/remotes/": "remote"}
+_KINDS = {
+    "refs/heads/": "branch",
+    "refs/tags/": "tag",
+    "refs/coral/runs/": "run",
+    "refs/coral/checkpoints/": "checkpoint",
+    "refs/remotes/": "remote",
+}
 
 
 class RefUsage(NamedTuple):
@@ -39,7 +45,7 @@ class RefUsage(NamedTuple):
 
     Attributes:
         name: its short name.
-        kind: ``"branch"``, ``"tag"``, ``"run"``, ``"remote"``, ``"index"`` or ``"other"``.
+        kind: ``"branch"``, ``"tag"``, ``"run"``, ``"checkpoint"``, ``"remote"``, ``"index"`` or ``"other"``.
         versions: how many versions of files its history has.
         raw_bytes: their lengths together.
         stored_bytes: what their objects take, with the bases of these.

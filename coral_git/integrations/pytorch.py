@@ -1,0 +1,13 @@
+"""Training with torch: models saved and loaded, and checkpoints of a run, saved while the training goes on.
+
+The names are those of the original Coral.
+"""
+
+from __future__ import annotations
+
+from coral_git.integrations.checkpoint_config import CheckpointConfig as CheckpointConfig
+from coral_git.integrations.checkpoint_config import TrainingState as TrainingState
+from coral_git.integrations.models import load as load
+from coral_git.integrations.models import load_into_model as load_into_model
+from coral_git.integrations.models import save as save
+from coral_git.integrations.trainer import CoralTrainer as CoralTrainer

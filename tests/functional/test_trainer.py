@@ -1,0 +1,213 @@
+"""``CoralTrainer``: checkpoints off the branches, in the background, from which a training goes on exactly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from coral_git import Repository
+from coral_git.errors import GitError, UsageError
+from coral_git.integrations.pytorch import CheckpointConfig, CoralTrainer, load, save
+from coral_git.repository import checkpointing
+
+
+@pytest.fixture
+def project(tmp_path, installed):
+    with Repository(tmp_path / "models", init=True) as repository:
+        yield repository
+
+
+def network(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    layers = [torch.nn.Linear(24, 48), torch.nn.BatchNorm1d(48), torch.nn.ReLU(), torch.nn.Dropout(0.1)]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(48, 4))
+
+
+def prepare(repository, name="fit", **config):
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
+    trainer = CoralTrainer(model, repository, name, CheckpointConfig(**config), parameters={"lr": 1e-3})
+    trainer.set_optimizer(optimizer)
+    trainer.set_scheduler(scheduler)
+    return trainer, optimizer, scheduler
+
+
+def train(trainer, optimizer, scheduler, steps: int) -> list[float]:
+    losses = []
+    for _ in range(steps):
+        batch = torch.randn(16, 24)
+        loss = torch.nn.functional.cross_entropy(trainer.model(batch), batch[:, :4].argmax(1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        trainer.step(loss.item())
+        losses.append(loss.item())
+    return losses
+
+
+def test_a_training_goes_on_bit_for_bit(project, at, assert_healthy):
+    trainer, *rest = prepare(project, save_every_n_steps=4)
+    whole = train(trainer, *rest, 12)
+    trainer.wait()
+    for step in (4, 8):
+        again, *others = prepare(project)
+        assert again.load_checkpoint(step=step)
+        assert again.state.global_step == step
+        assert train(again, *others, 12 - step) == whole[step:]
+    trainer.finish()
+    repo = at(Path(project.path))
+    assert repo.git("for-each-ref", "refs/heads") == ""
+    assert not (repo.path / "model.safetensors").exists()
+    assert repo.coral("experiment", "list").split()[1] == "finished"
+    assert_healthy(repo)
+
+
+def test_what_the_user_works_on_is_not_touched(project, at):
+    project.stage_weights({"w": torch.zeros(3)})
+    project.commit("base")
+    repo = at(Path(project.path))
+    repo.write("train.py", b"half written")
+    repo.git("add", "train.py")
+    before = repo.git("rev-parse", "HEAD"), repo.status(), repo.git("ls-files", "--stage")
+    trainer, *rest = prepare(project, save_every_n_steps=2)
+    train(trainer, *rest, 4)
+    trainer.wait()
+    assert (repo.git("rev-parse", "HEAD"), repo.status(), repo.git("ls-files", "--stage")) == before
+
+
+def test_which_checkpoints_are_kept(project, at):
+    trainer, *rest = prepare(
+        project, save_every_n_steps=1, keep_last_n_checkpoints=2, keep_best_n_checkpoints=1,
+        save_on_best_metric="score", minimize_metric=False,
+    )  # fmt: skip
+    for score in (1, 5, 2, 3, 4, 0):
+        trainer.update_metrics(score=score)
+        train(trainer, *rest, 1)
+    assert [one["step"] for one in trainer.list_checkpoints()] == [2, 5, 6]
+    fresh, *_ = prepare(project, save_on_best_metric="score", minimize_metric=False)
+    assert fresh.load_checkpoint(load_best=True)
+    assert (fresh.state.global_step, fresh.state.metrics["score"]) == (2, 5)
+    assert len(trainer.run.steps) == 6
+    repo = at(Path(project.path))
+    repo.coral("experiment", "promote", "fit/best", "winner", "--metric", "score")
+    repo.git("checkout", "-q", "winner")
+    other = network(1)
+    assert load(other, project, ref="winner") == []
+    assert (repo.path / "model.safetensors").stat().st_size > 4000
+    repo.coral("experiment", "delete", "fit")
+    assert repo.git("for-each-ref", "refs/coral") == ""
+
+
+def test_dropped_checkpoints_free_the_store(project, at, assert_healthy):
+    trainer, *rest = prepare(project, save_every_n_steps=1, keep_last_n_checkpoints=1)
+    train(trainer, *rest, 6)
+    trainer.finish()
+    repo = at(Path(project.path))
+    packs = repo.path / ".git/coral/objects/packs"
+    before = sum(one.stat().st_size for one in packs.iterdir())
+    repo.git("gc", "-q", "--prune=now")
+    repo.coral("gc", "--prune", "now", "-q")
+    assert sum(one.stat().st_size for one in packs.iterdir()) < before / 2
+    assert_healthy(repo)
+
+
+def test_epochs_best_metrics_and_early_stopping(project):
+    trainer, *_ = prepare(
+        project, save_on_best_metric="val", minimize_metric=True, early_stopping_patience=2,
+        commit_message_template="epoch {epoch}: {val} {nothing}",
+    )  # fmt: skip
+    seen = []
+    trainer.add_callback("best_metric", lambda _, value: seen.append(value))
+    trainer.add_callback("epoch_end", lambda _, epoch: seen.append(f"epoch {epoch}"))
+    for epoch, value in enumerate((3.0, 2.0, 2.5, 2.25)):
+        trainer.epoch_end(epoch, val=value)
+        trainer.state.global_step += 1
+    assert trainer.training_stopped
+    assert seen == [3.0, "epoch 1", 2.0, "epoch 2", "epoch 3", "epoch 4"]
+    assert [one["message"] for one in trainer.list_checkpoints()] == [
+        "epoch 1: 3.0 {nothing}",
+        "epoch 2: 2.0 {nothing}",
+    ]
+    assert trainer.get_training_summary()["best_metric"] == 2.0
+    with pytest.raises(UsageError, match="no event 'lunch'"):
+        trainer.add_callback("lunch", print)
+
+
+def test_a_save_that_fails_warns_and_the_training_goes_on(project, monkeypatch):
+    def fail(*_, **__):
+        raise GitError("the disk is gone")
+
+    trainer, *rest = prepare(project, save_every_n_steps=1)
+    monkeypatch.setattr(checkpointing, "save_checkpoint", fail)
+    train(trainer, *rest, 1)
+    with pytest.warns(RuntimeWarning, match="a checkpoint was not saved: the disk is gone"):
+        train(trainer, *rest, 1)
+    monkeypatch.undo()
+    with pytest.warns(RuntimeWarning):
+        trainer.wait()
+    strict, *others = prepare(project, "strict", save_every_n_steps=1, strict=True)
+    monkeypatch.setattr(checkpointing, "save_checkpoint", fail)
+    train(strict, *others, 1)
+    with pytest.raises(GitError):
+        strict.wait()
+
+
+def test_killed_in_the_middle(project, at, tmp_path, assert_healthy):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import test_trainer as t\n"
+        "from coral_git import Repository\n"
+        "trainer, *rest = t.prepare(Repository(sys.argv[2]), save_every_n_steps=1)\n"
+        "print('ready', flush=True)\n"
+        "t.train(trainer, *rest, 10_000)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, script, Path(__file__).parent, project.path], stdout=subprocess.PIPE, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    repo = at(Path(project.path))
+    while len(repo.git("for-each-ref", "refs/coral/checkpoints").splitlines()) < 3:
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    trainer, *_ = prepare(project)
+    for one in trainer.list_checkpoints():
+        again, *others = prepare(project)
+        assert again.load_checkpoint(one["commit_hash"])
+        assert again.state.global_step == one["step"]
+        assert len(train(again, *others, 1)) == 1
+    assert_healthy(repo)
+
+
+def test_models_are_saved_and_loaded(project):
+    model, other = network(0), network(1)
+    commit = save(torch.compile(model, backend="eager"), project, "first", metrics={"loss": 1.5})
+    assert project.get_commit(commit).metadata.metrics == {"loss": 1.5}
+    assert load(other, project) == []
+    assert all(map(torch.equal, model.state_dict().values(), other.state_dict().values()))
+    half = network(2).to(torch.bfloat16)
+    load(half, project, ref=commit)
+    assert torch.equal(half[0].weight, model[0].weight.to(torch.bfloat16))
+    smaller = torch.nn.Sequential(torch.nn.Linear(24, 48))
+    with pytest.raises(UsageError, match="do not have the same tensors"):
+        load(smaller, project)
+    assert "4.weight" in load(smaller, project, strict=False)
+    with pytest.raises(UsageError, match=r"tensor '0.weight' is \(48, 24\), not \(48, 23\)"):
+        load(torch.nn.Sequential(torch.nn.Linear(23, 48)), project, strict=False)
+
+
+def test_there_is_nothing_to_go_on_from(project):
+    trainer, *_ = prepare(project)
+    assert not trainer.load_checkpoint()
+    assert not trainer.load_checkpoint(load_best=True)
