@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -60,6 +61,7 @@ class CoralTrainer:
         self._callbacks: dict[str, list[Callable[..., None]]] = {event: [] for event in EVENTS}
         self._background = Background(strict=self.config.strict)
         self._workspace = Workspace.open(repository.path)
+        weakref.finalize(self, self._workspace.close)
         self._epochs: dict[int, int] = {}
         if not tip(self._workspace.git, RUNS + experiment_name):
             tried = {name: str(value) for name, value in (parameters or {}).items()}
@@ -210,6 +212,14 @@ class CoralTrainer:
         self.wait()
         experiments.end(self._workspace, self.run, status, {})
         self._workspace.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the run: as failed when an error comes through."""
+        if self.run.status == "running":
+            self.finish("finished" if kind is None else "failed")
 
     def _judge(self) -> bool:
         """Whether the metric that decides is better than ever."""

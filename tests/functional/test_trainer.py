@@ -1,4 +1,4 @@
-"""``CoralTrainer``: checkpoints off the branches, in the background, from which a training goes on exactly."""
+"""``CoralTrainer``: checkpoints off the branches, in the background; a training goes on exactly."""
 
 from __future__ import annotations
 
