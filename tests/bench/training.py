@@ -3,10 +3,10 @@
     python tests/bench/training.py [--checkpoints 50] [--every 4]
 
 A transformer of characters (2 layers, width 256) learns the docstrings of the standard library with AdamW.
-Every few steps the model and the whole state of the training are saved, once with ``torch.save`` to a file of its own
-and once with ``CoralTrainer``. The time for which the training was stopped is measured for each, and the bytes
-that lie on the disk in the end. Then the training is continued from some checkpoints; its losses have to be the
-same numbers.
+Every few steps the model and the whole state of the training are saved, once with ``torch.save`` to a file of
+its own and once with ``CoralTrainer``. The time for which the training was stopped is measured for each, and
+the bytes that lie on the disk in the end. Then the training is continued from some checkpoints; its losses
+have to be the same numbers.
 """
 
 from __future__ import annotations
