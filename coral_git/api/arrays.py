@@ -52,6 +52,16 @@ def tensor_data(name: str, value: Any) -> TensorData:
     )
 
 
+def read_all(source: TensorData) -> bytearray:
+    """All bytes of a tensor; those of a stored one are compared with its ids."""
+    data = bytearray(source.length)
+    place = 0
+    for piece in source.pieces():
+        data[place : place + len(piece)] = piece
+        place += len(piece)
+    return data
+
+
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
     """The dtype of numpy for one of ours.
 

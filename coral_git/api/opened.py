@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import NDArray
 
-from coral_git.api.arrays import array_of, torch_of
+from coral_git.api.arrays import array_of, read_all, torch_of
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
 from coral_git.manifest.entries import TensorEntry
@@ -60,7 +60,7 @@ class OpenedFile(Mapping[str, NDArray[Any]]):
             UsageError: numpy has no such dtype.
         """
         source = self._source(name)
-        return array_of(_read_all(source), source.dtype, source.shape)
+        return array_of(read_all(source), source.dtype, source.shape)
 
     def get_torch(self, name: str) -> torch.Tensor:
         """A tensor as a tensor of torch on the CPU, which owns it.
@@ -70,7 +70,7 @@ class OpenedFile(Mapping[str, NDArray[Any]]):
             UsageError: torch is not installed, or has no such dtype.
         """
         source = self._source(name)
-        return torch_of(_read_all(source), source.dtype, source.shape)
+        return torch_of(read_all(source), source.dtype, source.shape)
 
     def get_slice(self, name: str) -> TensorSlice:
         """A tensor of which only rows are read: ``file.get_slice("w")[10:20]``."""
@@ -159,12 +159,3 @@ def open(spec: str | os.PathLike[str]) -> OpenedFile:  # noqa: A001 - as safeten
     if colon and os.path.isdir(place):
         return OpenedFile(Workspace.open(place), f":{path}")
     return OpenedFile(Workspace.open(), text)
-
-
-def _read_all(source: TensorData) -> bytearray:
-    data = bytearray(source.length)
-    place = 0
-    for piece in source.pieces():
-        data[place : place + len(piece)] = piece
-        place += len(piece)
-    return data

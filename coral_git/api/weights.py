@@ -11,7 +11,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from coral_git.api.arrays import array_of, numpy_dtype, tensor_data, torch_of
+from coral_git.api.arrays import array_of, numpy_dtype, read_all, tensor_data, torch_of
 from coral_git.diff.numbers import has_numbers, numbers, width_of
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
@@ -107,7 +107,7 @@ class WeightTensor:
             IntegrityError: an object is damaged.
         """
         if self._data is None:
-            self._data = array_of(self._bytes(), self._source.dtype, self._source.shape)
+            self._data = array_of(read_all(self._source), self._source.dtype, self._source.shape)
         return self._data
 
     @property
@@ -140,7 +140,7 @@ class WeightTensor:
         Raises:
             UsageError: torch is not installed, or has no such dtype.
         """
-        return torch_of(self._bytes(), self._source.dtype, self._source.shape)
+        return torch_of(read_all(self._source), self._source.dtype, self._source.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         found = self.data if dtype is None else self.data.astype(dtype)
@@ -187,15 +187,6 @@ class WeightTensor:
 
     def __repr__(self) -> str:
         return f"WeightTensor({self.name!r}, {self._source.dtype.name}, {self.shape})"
-
-    def _bytes(self) -> bytearray:
-        """All bytes, read once."""
-        data = bytearray(self.nbytes)
-        place = 0
-        for piece in self._source.pieces():
-            data[place : place + len(piece)] = piece
-            place += len(piece)
-        return data
 
 
 def _values(source: TensorData, start: int, count: int) -> Values:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from coral_git.api.arrays import tensor_data, torch_of
+from coral_git.api.arrays import read_all, tensor_data, torch_of
 from coral_git.api.repository import Repository
 from coral_git.errors import UsageError
 from coral_git.formats.safetensors_writer import safetensors_header
@@ -112,8 +112,7 @@ def stored_torch(workspace: Workspace, manifest: Manifest) -> Iterator[tuple[str
     wanted = tuple(part for one in manifest.tensors for part in one.objects)
     bring(workspace, wanted, "the checkpoint")
     for source in stored_tensors(manifest, workspace.store):
-        data = bytearray().join(source.pieces())
-        yield source.name, torch_of(data, source.dtype, source.shape)
+        yield source.name, torch_of(read_all(source), source.dtype, source.shape)
 
 
 def load_stored(model: torch.nn.Module, workspace: Workspace, manifest: Manifest, strict: bool) -> list[str]:
