@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # the filter imports this file first: `typing` alone would cost it milliseconds
 if TYPE_CHECKING:
+    from coral_git.api.deduplicator import Deduplicator
     from coral_git.api.delta import Delta, DeltaConfig, DeltaEncoder
     from coral_git.api.opened import OpenedFile, open  # noqa: A004
     from coral_git.api.repository import Repository
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Commit",
     "CommitMetadata",
+    "Deduplicator",
     "Delta",
     "DeltaConfig",
     "DeltaEncoder",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "Commit": "coral_git.api.versions",
     "CommitMetadata": "coral_git.api.versions",
+    "Deduplicator": "coral_git.api.deduplicator",
     "Delta": "coral_git.api.delta",
     "DeltaConfig": "coral_git.api.delta",
     "DeltaEncoder": "coral_git.api.delta",
