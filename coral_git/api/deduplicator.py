@@ -1,4 +1,4 @@
-"""Which of many tensors are the same, and which are alike: in memory, for programs that ask before they store.
+"""Which of many tensors are equal, and which are alike: in memory, for programs that ask before they store.
 
 A repository needs none of this: its store keeps equal tensors once and similar ones as differences by itself.
 """
