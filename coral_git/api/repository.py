@@ -7,52 +7,38 @@ commit, a tag git's tag, and the weights lie in an ordinary file that ``git chec
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from typing import Any, Self
 
 from coral_git.api.arrays import tensor_data
 from coral_git.api.delta import DeltaConfig
-from coral_git.api.versions import Commit, Version, commit_of, version_of
+from coral_git.api.revisions import Revisions
+from coral_git.api.versions import Commit, Version
 from coral_git.api.weights import WeightTensor
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
 from coral_git.formats.safetensors_writer import safetensors_header
 from coral_git.git.attributes import check_attr, track_in
-from coral_git.git.revisions import has_commits, resolve_commit
-from coral_git.history.commits import one_commit, walk
+from coral_git.git.revisions import has_commits
 from coral_git.history.facts import check_label, metric_name, trailer_lines
-from coral_git.history.selection import ALL_BRANCHES
-from coral_git.history.tags import NewTag, list_tags, make_tag
+from coral_git.history.tags import NewTag, make_tag
 from coral_git.maintenance.gc import GcReport, collect_garbage
-from coral_git.manifest.entries import Manifest
 from coral_git.manifest.escape import printable
 from coral_git.merge.settings import Wanted
 from coral_git.pipeline.clean import store_source
 from coral_git.pipeline.manifests import read_manifest
 from coral_git.pipeline.memory_source import MemorySource
-from coral_git.pipeline.tensors import stored_tensors
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.environment import describe_environment
 from coral_git.repository.installing import initialise
 from coral_git.repository.merging import MergeOptions, MergeResult, merge_branch
-from coral_git.repository.printing import bring
-from coral_git.repository.spec import stored_manifest
 from coral_git.store.locks import exclusive_lock
 
 DEFAULT_FILE = "model.safetensors"
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    ">": lambda one, two: one > two,
-    ">=": lambda one, two: one >= two,
-    "<": lambda one, two: one < two,
-    "<=": lambda one, two: one <= two,
-    "==": lambda one, two: one == two,
-    "!=": lambda one, two: one != two,
-}
 
 
-class Repository:
+class Repository(Revisions):
     """A repository of weights.
 
     Reading is safe from several threads, each call on its own. One program at a time writes.
@@ -258,97 +244,6 @@ class Repository:
         """Free what no version needs any more; see ``git coral gc``."""
         return collect_garbage(self._workspace, dry_run=dry_run)
 
-    # Reading
-
-    def get_weight(self, name: str, commit_ref: str = "", *, file: str | None = None) -> WeightTensor:
-        """A tensor of any revision, read when its values are needed; only its objects are fetched.
-
-        Args:
-            name: the tensor.
-            commit_ref: any revision; the index by default.
-            file: the weight file, instead of that of the repository.
-
-        Raises:
-            UsageError: there is no such revision, file or tensor.
-            ObjectMissingError: an object is missing and cannot be fetched.
-        """
-        manifest = self._stored(f"{commit_ref}:{file or self._file}")
-        entry = next((one for one in manifest.tensors if one.name == name), None)
-        if entry is None:
-            raise UsageError(f"there is no tensor '{printable(name)}'", hint="see Repository.list_weights")
-        bring(self._workspace, entry.objects, f"tensor '{printable(name)}'")
-        found = stored_tensors(manifest._replace(tensors=(entry,)), self._workspace.store)
-        return WeightTensor(stored=found[0], name=name)
-
-    def get_all_weights(self, commit_ref: str = "", *, file: str | None = None) -> dict[str, WeightTensor]:
-        """Every tensor of a file of a revision, each read when its values are needed."""
-        manifest = self._stored(f"{commit_ref}:{file or self._file}")
-        wanted = tuple(part for one in manifest.tensors for part in one.objects)
-        bring(self._workspace, wanted, f"'{printable(file or self._file)}'")
-        stored = stored_tensors(manifest, self._workspace.store)
-        return {one.name: WeightTensor(stored=one, name=one.name) for one in stored}
-
-    def list_weights(self, commit_ref: str = "", *, file: str | None = None) -> list[str]:
-        """The names of the tensors of a file of a revision, in file order."""
-        return [one.name for one in self._stored(f"{commit_ref}:{file or self._file}").tensors]
-
-    def get_commit(self, commit_ref: str) -> Commit:
-        """A commit.
-
-        Raises:
-            UsageError: there is none.
-        """
-        return commit_of(one_commit(self._workspace.git, resolve_commit(self._workspace.git, commit_ref)))
-
-    def log(self, max_commits: int | None = 10, branch: str = "HEAD") -> list[Commit]:
-        """The last commits of a branch, the latest first."""
-        if branch == "HEAD" and not has_commits(self._workspace.git):
-            return []
-        limit = () if max_commits is None else (f"--max-count={max_commits}",)
-        return [commit_of(one) for one in walk(self._workspace.git, (*limit, branch))]
-
-    def find_commits(
-        self,
-        *,
-        metric_filter: Mapping[str, tuple[str, float]] | None = None,
-        tag_filter: Sequence[str] = (),
-        branch: str | None = None,
-    ) -> list[Commit]:
-        """Commits by what is said about them, of all branches and tags by default.
-
-        Args:
-            metric_filter: for each metric a comparison (``">"``, ``">="``, ``"<"``, ``"<="``, ``"=="`` or
-                ``"!="``) and a value; all must hold.
-            tag_filter: labels, or names of tags; all must be there.
-            branch: only the history of this revision.
-
-        Raises:
-            UsageError: a comparison is unknown.
-        """
-        conditions = dict(metric_filter or {})
-        unknown = [sign for sign, _ in conditions.values() if sign not in _COMPARISONS]
-        if unknown:
-            raise UsageError(f"unknown comparison {unknown[0]!a}", hint=f"one of {' '.join(_COMPARISONS)}")
-        found = []
-        for one in walk(self._workspace.git, ALL_BRANCHES if branch is None else (branch,)):
-            metrics = one.facts.metrics
-            fits = all(
-                name in metrics and _COMPARISONS[sign](metrics[name], value)
-                for name, (sign, value) in conditions.items()
-            )
-            if fits and all(tag in one.facts.labels or f"tag: {tag}" in one.refs for tag in tag_filter):
-                found.append(commit_of(one))
-        return found
-
-    def list_tags(self, pattern: str = "*") -> list[Version]:
-        """Annotated and plain tags whose names match a glob, by name as versions count."""
-        return [version_of(tag) for tag in list_tags(self._workspace.git) if fnmatchcase(tag.name, pattern)]
-
-    def list_branches(self) -> list[str]:
-        """The names of the branches."""
-        names = self._workspace.git.run("for-each-ref", "--format=%(refname:short)", "refs/heads/")
-        return names.decode("utf-8", "replace").splitlines()
-
     def close(self) -> None:
         """End child processes and close files."""
         self._workspace.close()
@@ -409,9 +304,6 @@ class Repository:
         if read_manifest(self._workspace, b":" + os.fsencode(path)) is None:
             return []
         return [weight.source for weight in self.get_all_weights(file=path).values()]
-
-    def _stored(self, spec: str) -> Manifest:
-        return stored_manifest(self._workspace, spec)
 
     @contextmanager
     def _writing(self, purpose: str) -> Iterator[None]:

@@ -146,18 +146,25 @@ def test_a_save_that_fails_warns_and_the_training_goes_on(project, monkeypatch):
         raise GitError("the disk is gone")
 
     trainer, *rest = prepare(project, save_every_n_steps=1)
-    monkeypatch.setattr(checkpointing, "save_checkpoint", fail)
-    train(trainer, *rest, 1)
-    with pytest.warns(RuntimeWarning, match="a checkpoint was not saved: the disk is gone"):
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpointing, "save_checkpoint", fail)
         train(trainer, *rest, 1)
-    monkeypatch.undo()
-    with pytest.warns(RuntimeWarning):
-        trainer.wait()
-    strict, *others = prepare(project, "strict", save_every_n_steps=1, strict=True)
+        with pytest.warns(RuntimeWarning, match="a checkpoint was not saved: the disk is gone"):
+            trainer.wait()
+    train(trainer, *rest, 1)
+    trainer.wait()
+    assert [one["step"] for one in trainer.list_checkpoints()] == [2]
+
+
+def test_a_save_that_fails_stops_a_strict_training(project, monkeypatch):
+    def fail(*_, **__):
+        raise GitError("the disk is gone")
+
     monkeypatch.setattr(checkpointing, "save_checkpoint", fail)
-    train(strict, *others, 1)
-    with pytest.raises(GitError):
-        strict.wait()
+    trainer, *rest = prepare(project, save_every_n_steps=1, strict=True)
+    train(trainer, *rest, 1)
+    with pytest.raises(GitError, match="the disk is gone"):
+        trainer.wait()
 
 
 def test_killed_in_the_middle(project, at, tmp_path, assert_healthy):

@@ -1,0 +1,128 @@
+"""What a repository of weights has in its revisions: tensors, commits, tags. Nothing is checked out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from coral_git.api.versions import Commit, Version, commit_of, version_of
+from coral_git.api.weights import WeightTensor
+from coral_git.errors import UsageError
+from coral_git.git.revisions import has_commits, resolve_commit
+from coral_git.history.commits import one_commit, walk
+from coral_git.history.selection import ALL_BRANCHES
+from coral_git.history.tags import list_tags
+from coral_git.manifest.entries import Manifest
+from coral_git.manifest.escape import printable
+from coral_git.pipeline.tensors import stored_tensors
+from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.printing import bring
+from coral_git.repository.spec import stored_manifest
+
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">": lambda one, two: one > two,
+    ">=": lambda one, two: one >= two,
+    "<": lambda one, two: one < two,
+    "<=": lambda one, two: one <= two,
+    "==": lambda one, two: one == two,
+    "!=": lambda one, two: one != two,
+}
+
+
+class Revisions:
+    """The reading half of a repository; safe from several threads."""
+
+    _workspace: Workspace
+    _file: str
+
+    def get_weight(self, name: str, commit_ref: str = "", *, file: str | None = None) -> WeightTensor:
+        """A tensor of any revision, read when its values are needed; only its objects are fetched.
+
+        Args:
+            name: the tensor.
+            commit_ref: any revision; the index by default.
+            file: the weight file, instead of that of the repository.
+
+        Raises:
+            UsageError: there is no such revision, file or tensor.
+            ObjectMissingError: an object is missing and cannot be fetched.
+        """
+        manifest = self._stored(f"{commit_ref}:{file or self._file}")
+        entry = next((one for one in manifest.tensors if one.name == name), None)
+        if entry is None:
+            raise UsageError(f"there is no tensor '{printable(name)}'", hint="see Repository.list_weights")
+        bring(self._workspace, entry.objects, f"tensor '{printable(name)}'")
+        found = stored_tensors(manifest._replace(tensors=(entry,)), self._workspace.store)
+        return WeightTensor(stored=found[0], name=name)
+
+    def get_all_weights(self, commit_ref: str = "", *, file: str | None = None) -> dict[str, WeightTensor]:
+        """Every tensor of a file of a revision, each read when its values are needed."""
+        manifest = self._stored(f"{commit_ref}:{file or self._file}")
+        wanted = tuple(part for one in manifest.tensors for part in one.objects)
+        bring(self._workspace, wanted, f"'{printable(file or self._file)}'")
+        stored = stored_tensors(manifest, self._workspace.store)
+        return {one.name: WeightTensor(stored=one, name=one.name) for one in stored}
+
+    def list_weights(self, commit_ref: str = "", *, file: str | None = None) -> list[str]:
+        """The names of the tensors of a file of a revision, in file order."""
+        return [one.name for one in self._stored(f"{commit_ref}:{file or self._file}").tensors]
+
+    def get_commit(self, commit_ref: str) -> Commit:
+        """A commit.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return commit_of(one_commit(self._workspace.git, resolve_commit(self._workspace.git, commit_ref)))
+
+    def log(self, max_commits: int | None = 10, branch: str = "HEAD") -> list[Commit]:
+        """The last commits of a branch, the latest first."""
+        if branch == "HEAD" and not has_commits(self._workspace.git):
+            return []
+        limit = () if max_commits is None else (f"--max-count={max_commits}",)
+        return [commit_of(one) for one in walk(self._workspace.git, (*limit, branch))]
+
+    def find_commits(
+        self,
+        *,
+        metric_filter: Mapping[str, tuple[str, float]] | None = None,
+        tag_filter: Sequence[str] = (),
+        branch: str | None = None,
+    ) -> list[Commit]:
+        """Commits by what is said about them, of all branches and tags by default.
+
+        Args:
+            metric_filter: for each metric a comparison (``">"``, ``">="``, ``"<"``, ``"<="``, ``"=="`` or
+                ``"!="``) and a value; all must hold.
+            tag_filter: labels, or names of tags; all must be there.
+            branch: only the history of this revision.
+
+        Raises:
+            UsageError: a comparison is unknown.
+        """
+        conditions = dict(metric_filter or {})
+        unknown = [sign for sign, _ in conditions.values() if sign not in _COMPARISONS]
+        if unknown:
+            raise UsageError(f"unknown comparison {unknown[0]!a}", hint=f"one of {' '.join(_COMPARISONS)}")
+        found = []
+        for one in walk(self._workspace.git, ALL_BRANCHES if branch is None else (branch,)):
+            metrics = one.facts.metrics
+            fits = all(
+                name in metrics and _COMPARISONS[sign](metrics[name], value)
+                for name, (sign, value) in conditions.items()
+            )
+            if fits and all(tag in one.facts.labels or f"tag: {tag}" in one.refs for tag in tag_filter):
+                found.append(commit_of(one))
+        return found
+
+    def list_tags(self, pattern: str = "*") -> list[Version]:
+        """Annotated and plain tags whose names match a glob, by name as versions count."""
+        return [version_of(tag) for tag in list_tags(self._workspace.git) if fnmatchcase(tag.name, pattern)]
+
+    def list_branches(self) -> list[str]:
+        """The names of the branches."""
+        names = self._workspace.git.run("for-each-ref", "--format=%(refname:short)", "refs/heads/")
+        return names.decode("utf-8", "replace").splitlines()
+
+    def _stored(self, spec: str) -> Manifest:
+        return stored_manifest(self._workspace, spec)
