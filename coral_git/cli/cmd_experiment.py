@@ -22,7 +22,7 @@ from coral_git.history.goals import Goal
 from coral_git.history.runs import list_runs, read_run
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.workspace import Workspace
-from coral_git.repository import experiments, fetching, pushing
+from coral_git.repository import experiments
 
 
 @click.group("experiment")
@@ -264,6 +264,8 @@ def delete(names: tuple[str, ...], dry_run: bool) -> None:
 @click.option("--remote", metavar="NAME", help="Where to; by default where 'git push' goes.")
 def push(names: tuple[str, ...], remote: str | None) -> int:
     """Push runs, with their weights."""
+    from coral_git.repository import pushing
+
     workspace = Workspace.open()
     try:
         for name in names:
@@ -280,6 +282,8 @@ def push(names: tuple[str, ...], remote: str | None) -> int:
 @click.option("--remote", metavar="NAME", help="Where from; by default where 'git push' goes.")
 def fetch(names: tuple[str, ...], remote: str | None) -> int:
     """Fetch runs ('*' for all), with their weights."""
+    from coral_git.repository import fetching, pushing
+
     workspace = Workspace.open()
     try:
         place = remote or pushing.default_remote(workspace)

@@ -20,7 +20,7 @@ from coral_git.errors import UsageError
 from coral_git.history.registry import known_model, list_models, read_model
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.workspace import Workspace
-from coral_git.repository import fetching, pushing, registering
+from coral_git.repository import registering
 from coral_git.repository.registering import NewVersion, register
 
 _sign = click.option("-s", "--sign", is_flag=True, help="Sign what is written, as 'git tag -s'.")
@@ -179,6 +179,8 @@ def history(name: str, as_json: bool) -> None:
 @click.option("--remote", metavar="NAME", help="Where to; by default where 'git push' goes.")
 def push(names: tuple[str, ...], remote: str | None) -> int:
     """Push models: tags with their commits and weights, and all that happened."""
+    from coral_git.repository import pushing
+
     workspace = Workspace.open()
     try:
         for name in names:
@@ -200,6 +202,8 @@ def push(names: tuple[str, ...], remote: str | None) -> int:
 @click.option("--no-weights", is_flag=True, help="Leave the weights of the versions for later.")
 def fetch(names: tuple[str, ...], remote: str | None, no_weights: bool) -> int:
     """Fetch models. What was said here and there meanwhile is joined; nothing is lost."""
+    from coral_git.repository import fetching, pushing
+
     workspace = Workspace.open()
     try:
         place = remote or pushing.default_remote(workspace)
