@@ -158,7 +158,7 @@ def test_fetch_brings_the_bases_of_all_it_brings(
     base = store(workspace, [first])
     push_objects(workspace, Inventory(workspace, remote), named(workspace, base))
     other = os.urandom(3000)
-    child = store(workspace, [first[:-1] + b"!"], base[0])
+    child = store(workspace, [first[:-1] + bytes([first[-1] ^ 1])], base[0])
     extra = store(workspace, [other])
     assert workspace.store.locate(child[0]).base == base[0]
     push_objects(workspace, Inventory(workspace, remote), named(workspace, [*child, *extra]))
