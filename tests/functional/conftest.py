@@ -491,3 +491,24 @@ def coral_program() -> list[str]:
 def python() -> str:
     """The interpreter that runs the tests."""
     return sys.executable
+
+
+@pytest.fixture
+def hook_python(tmp_path) -> Callable[[str], dict[str, str]]:
+    """Lets every Python that is started run code first: ``hook_python(code)`` gives the environment for it.
+
+    A Python that does not load ``sitecustomize`` from where it is told is the one reason to skip a test.
+    """
+
+    def hook(code: str) -> dict[str, str]:
+        folder = tmp_path / "hook"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(code)
+        path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+        ask = [sys.executable, "-c", "import sitecustomize; print(sitecustomize.__file__)"]
+        loaded = subprocess.run(ask, env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False)
+        if os.fsdecode(loaded.stdout).strip() != str(folder / "sitecustomize.py"):
+            pytest.skip("this Python does not load sitecustomize from PYTHONPATH")
+        return {"PYTHONPATH": path}
+
+    return hook

@@ -500,12 +500,10 @@ def test_a_broken_manifest_of_unknown_origin(repo, fork):
 # --- faults
 
 
-def test_killed_in_the_middle(repo, fork, load, tmp_path, monkeypatch, coral_program, assert_healthy):
+def test_killed_in_the_middle(repo, fork, load, hook_python, coral_program, assert_healthy):
     """Killed at each of its writes the path stays in conflict, and the same command settles it."""
     _, ours, theirs = fork()
-    folder = tmp_path / "hook"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(
+    hooked = hook_python(
         "import os, signal\n"
         "from coral_git import fsops\n"
         "left = [int(os.environ.get('KILL_AT', '0'))]\n"
@@ -519,7 +517,7 @@ def test_killed_in_the_middle(repo, fork, load, tmp_path, monkeypatch, coral_pro
     killed = 0
     for number in range(1, 200, 5):
         repo.git("merge", "-q", "other", code=1)
-        environment = {**os.environ, "KILL_AT": str(number), "PYTHONPATH": str(folder)}
+        environment = {**os.environ, **hooked, "KILL_AT": str(number)}
         done = subprocess.run(command, cwd=repo.path, env=environment, capture_output=True, check=False)
         if done.returncode == 0:
             break

@@ -119,14 +119,16 @@ def test_an_index_alone_is_ignored(damaged, build):
 
 
 def test_swapped_packs(store, build):
-    one, two = build.put(store, build.raw(1)), build.put(store, build.raw(2))
+    raws = [build.raw(1), build.raw(2)]
+    one, two = (build.put(store, raw) for raw in raws)
+    assert outcomes(store.root, build, raws) == [True] * 2
     paths = [Path(store.layout.pack_path(pack)) for pack in (one, two)]
     data = [path.read_bytes() for path in paths]
     for path, other in zip(paths, reversed(data), strict=True):
         path.chmod(0o644)
         path.write_bytes(other)
     store.close()
-    assert True not in outcomes(store.root, build, [build.raw(1), build.raw(2)])
+    assert [isinstance(one, CoralError) for one in outcomes(store.root, build, raws)] == [True] * 2
 
 
 def test_a_sound_copy_serves_where_another_has_a_damaged_header(store, build):
