@@ -79,7 +79,7 @@ class Repository(Revisions):
         self._directory = directory
         self._file = file
         self._config = delta_config
-        self._workspace = self._open()
+        self._workspace = self.new_workspace()
         if init:
             self._track()
 
@@ -244,6 +244,17 @@ class Repository(Revisions):
         """Free what no version needs any more; see ``git coral gc``."""
         return collect_garbage(self._workspace, dry_run=dry_run)
 
+    def new_workspace(self) -> Workspace:
+        """The repository as the engine sees it, with the settings of this one; whoever asks closes it."""
+        workspace = Workspace.open(self._directory)
+        if self._config is not None:
+            workspace.settings = workspace.settings._replace(
+                delta_type=self._config.delta_type,
+                profile=self._config.profile,
+                similarity_threshold=self._config.similarity_threshold,
+            )
+        return workspace
+
     def close(self) -> None:
         """End child processes and close files."""
         self._workspace.close()
@@ -254,19 +265,9 @@ class Repository(Revisions):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self) -> Workspace:
-        workspace = Workspace.open(self._directory)
-        if self._config is not None:
-            workspace.settings = workspace.settings._replace(
-                delta_type=self._config.delta_type,
-                profile=self._config.profile,
-                similarity_threshold=self._config.similarity_threshold,
-            )
-        return workspace
-
     def _reopen(self) -> None:
         self._workspace.close()
-        self._workspace = self._open()
+        self._workspace = self.new_workspace()
 
     def _track(self) -> None:
         """Let coral-git keep the file, where no attribute says so yet."""

@@ -6,12 +6,14 @@ keeps every metric. See ``docs/format/runs.md``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from coral_git.git.command import Git
-from coral_git.history.commits import Commit, one_commit
+from coral_git.history.commits import Commit, walk
 
 CHECKPOINTS = "refs/coral/checkpoints/"
+EPOCH = "Coral-Epoch"
 _DIGITS = 12
 
 
@@ -48,6 +50,19 @@ def list_checkpoints(git: Git, run: str) -> list[Checkpoint]:
     return sorted(found, key=lambda one: one.step)
 
 
-def read_checkpoint(git: Git, checkpoint: Checkpoint) -> Commit:
-    """The commit of a checkpoint, with its metrics."""
-    return one_commit(git, checkpoint.oid)
+def read_checkpoints(git: Git, checkpoints: Sequence[Checkpoint]) -> list[Commit]:
+    """The commits of checkpoints, with their metrics, in this order."""
+    if not checkpoints:
+        return []
+    found = {
+        commit.oid: commit for commit in walk(git, ("--no-walk=unsorted", *(one.oid for one in checkpoints)))
+    }
+    return [found[one.oid] for one in checkpoints]
+
+
+def epoch_of(commit: Commit) -> int | None:
+    """How many epochs had ended when a checkpoint was saved; None where its commit does not say."""
+    for key, value in commit.facts.others:
+        if key == EPOCH and value.isascii() and value.isdigit() and len(value) < 19:
+            return int(value)
+    return None

@@ -18,10 +18,21 @@ class Job(Generic[R]):
     """
 
     def __init__(self, work: Callable[[], R]) -> None:
-        self._work = work
+        self._work: Callable[[], R] | None = work
         self._done = threading.Event()
         self._result: R | None = None
         self._error: BaseException | None = None
+
+    @classmethod
+    def failed(cls, error: BaseException) -> Job[R]:
+        """A job that has ended with an error before it was begun."""
+
+        def fail() -> R:
+            raise error
+
+        job = cls(fail)
+        job.run()
+        return job
 
     @property
     def is_done(self) -> bool:
@@ -41,12 +52,16 @@ class Job(Generic[R]):
         return self._result  # type: ignore[return-value]
 
     def run(self) -> None:
-        """Do it."""
+        """Do it, once; what it holds is let go of then."""
+        work, self._work = self._work, None
+        if work is None:
+            return
         try:
-            self._result = self._work()
+            self._result = work()
         except BaseException as error:  # noqa: BLE001 - whoever waits gets it
             self._error = error
         finally:
+            del work
             self._done.set()
 
 

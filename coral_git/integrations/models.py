@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,19 @@ import numpy as np
 from coral_git.api.arrays import read_all, tensor_data, torch_of
 from coral_git.api.repository import Repository
 from coral_git.errors import UsageError
+from coral_git.formats.base import TensorData
 from coral_git.formats.safetensors_writer import safetensors_header
-from coral_git.manifest.entries import Manifest
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.memory_source import MemorySource
-from coral_git.pipeline.tensors import stored_tensors
-from coral_git.pipeline.workspace import Workspace
-from coral_git.repository.printing import bring
-from coral_git.repository.spec import stored_manifest
 
 try:
     import torch
 except ImportError as error:
     raise ImportError("coral_git.integrations.pytorch needs torch: pip install torch") from error
+
+
+_COMPILED = "_orig_mod."
+"""What ``torch.compile`` puts into the names of a layer that it has compiled."""
 
 
 def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
@@ -38,7 +38,8 @@ def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
 
 def state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and buffers by name, as the model itself calls them; nothing is copied."""
-    return {name: value for name, value in unwrapped(model).state_dict().items() if torch.is_tensor(value)}
+    state = unwrapped(model).state_dict()
+    return {name.replace(_COMPILED, ""): value for name, value in state.items() if torch.is_tensor(value)}
 
 
 def save(
@@ -48,15 +49,42 @@ def save(
     *,
     metrics: Mapping[str, float] | None = None,
     tags: tuple[str, ...] = (),
+    tag: str = "",
+    branch: str = "",
     file: str | None = None,
 ) -> str:
     """Stage the parameters and buffers of a model, and commit them; gives the id of the commit.
 
+    Args:
+        model: on any device.
+        repo: the repository.
+        message: of the commit.
+        metrics: values by name.
+        tags: labels of the commit.
+        tag: a tag of git that the commit gets; empty for none.
+        branch: a branch that is made for it and checked out; empty for the one that is.
+        file: the weight file, instead of that of the repository.
+
     Raises:
         UsageError: nothing changed, or coral-git does not keep the file.
+        GitError: git refuses, e.g. because there is such a branch.
+
+    Example:
+        >>> import tempfile
+        >>> repo = Repository(tempfile.mkdtemp(), init=True)
+        >>> model = torch.nn.Linear(3, 2)
+        >>> commit = save(model, repo, "base", metrics={"loss": 0.5})
+        >>> load(model, repo, ref=commit)
+        []
     """
+    if branch:
+        repo.create_branch(branch)
+        repo.checkout(branch)
     repo.stage_weights(state_of(model), file=file, replace=True)
-    return repo.commit(message, metrics=metrics, tags=tags).commit_hash
+    commit = repo.commit(message, metrics=metrics, tags=tags).commit_hash
+    if tag:
+        repo.tag_version(tag, message, metrics=metrics)
+    return commit
 
 
 def load(
@@ -68,6 +96,8 @@ def load(
     strict: bool = True,
 ) -> list[str]:
     """Load a revision into a model, tensor by tensor: memory is that of the largest one.
+
+    Only what this revision needs is fetched. Before the first value is copied, names and shapes are compared.
 
     Args:
         model: gets the values, on whatever device and in whatever dtype it is.
@@ -81,24 +111,28 @@ def load(
 
     Raises:
         UsageError: there is no such revision, a shape differs, or (``strict``) a name is missing.
+        ObjectMissingError: an object cannot be had.
     """
-    workspace = Workspace.open(repo.path)
-    try:
-        manifest = stored_manifest(workspace, f"{ref}:{file or repo.file}")
-        return load_stored(model, workspace, manifest, strict)
-    finally:
-        workspace.close()
+    weights = repo.get_all_weights(ref, file=file)
+    return load_tensors(model, [weight.source for weight in weights.values()], strict=strict)
 
 
 load_into_model = load
 
 
 def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies on the CPU, that the training does not change."""
-    return {
-        name: value.detach().to("cpu", copy=True).contiguous() if torch.is_tensor(value) else np.array(value)
-        for name, value in tensors.items()
-    }
+    """Copies on the CPU, that the training does not change; what shares its values shares its copy."""
+    copies: dict[tuple[object, ...], Any] = {}
+    return {name: _copy(value, copies) for name, value in tensors.items()}
+
+
+def _copy(value: Any, copies: dict[tuple[object, ...], Any]) -> Any:
+    if not torch.is_tensor(value):
+        return np.array(value)
+    key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
+    if value.numel() == 0 or key not in copies:
+        copies[key] = value.detach().to("cpu", copy=True).contiguous()
+    return copies[key]
 
 
 def source_of(tensors: Mapping[str, Any]) -> MemorySource:
@@ -107,35 +141,32 @@ def source_of(tensors: Mapping[str, Any]) -> MemorySource:
     return MemorySource(header, ordered)
 
 
-def stored_torch(workspace: Workspace, manifest: Manifest) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a stored file, one after the other."""
-    wanted = tuple(part for one in manifest.tensors for part in one.objects)
-    bring(workspace, wanted, "the checkpoint")
-    for source in stored_tensors(manifest, workspace.store):
-        yield source.name, torch_of(read_all(source), source.dtype, source.shape)
+def as_torch(source: TensorData) -> torch.Tensor:
+    """A stored tensor, read; its bytes were compared with its ids."""
+    return torch_of(read_all(source), source.dtype, source.shape)
 
 
-def load_stored(model: torch.nn.Module, workspace: Workspace, manifest: Manifest, strict: bool) -> list[str]:
-    """Copy a stored file into a model, tensor by tensor; gives the names that only one of the two has.
+def load_tensors(model: torch.nn.Module, stored: Sequence[TensorData], *, strict: bool) -> list[str]:
+    """Copy stored tensors into a model, one after the other; gives the names that only one of the two has.
 
     Raises:
-        UsageError: a shape differs, or (``strict``) names do.
+        UsageError: a shape differs, or (``strict``) names do; nothing was changed then.
     """
     wanted = state_of(model)
-    stored = {one.name: one for one in manifest.tensors}
-    unlike = sorted(set(wanted) ^ set(stored))
+    known = {one.name: one for one in stored}
+    unlike = sorted(set(wanted) ^ set(known))
     if strict and unlike:
         raise UsageError(
             f"model and file do not have the same tensors: {', '.join(map(printable, unlike[:5]))}",
             hint="strict=False loads what both have",
         )
-    chosen = manifest._replace(tensors=tuple(one for one in manifest.tensors if one.name in wanted))
-    for one in chosen.tensors:
+    chosen = [one for one in stored if one.name in wanted]
+    for one in chosen:
         if one.shape != tuple(wanted[one.name].shape):
             raise UsageError(
                 f"tensor '{printable(one.name)}' is {one.shape}, not {tuple(wanted[one.name].shape)}"
             )
     with torch.no_grad():
-        for name, value in stored_torch(workspace, chosen):
-            wanted[name].copy_(value)
+        for one in chosen:
+            wanted[one.name].copy_(as_torch(one))
     return unlike

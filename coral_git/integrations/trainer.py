@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -11,21 +10,18 @@ import torch
 
 from coral_git.api.repository import Repository
 from coral_git.errors import UsageError
-from coral_git.git.chains import tip
-from coral_git.history.checkpoints import Checkpoint, list_checkpoints, read_checkpoint
-from coral_git.history.goals import Goal
-from coral_git.history.runs import RUNS, Run, read_run
-from coral_git.integrations.background import Background, Job
+from coral_git.history.checkpoints import Checkpoint
+from coral_git.history.runs import Run
+from coral_git.integrations.background import Job
+from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig, TrainingState
-from coral_git.integrations.models import copied, load_stored, source_of, state_of, stored_torch
+from coral_git.integrations.models import as_torch, copied, load_tensors, source_of, state_of, unwrapped
+from coral_git.integrations.recorder import RunRecorder, Snapshot
 from coral_git.integrations.rng import random_state, set_random_state
 from coral_git.integrations.state import flatten, unflatten
-from coral_git.pipeline.workspace import Workspace
-from coral_git.repository import checkpointing, experiments
-from coral_git.repository.spec import stored_manifest
 
 STATE_FILE = "training_state.safetensors"
-EVENTS = ("step", "epoch_end", "checkpoint_saved", "checkpoint_loaded", "best_metric")
+EVENTS = ("step_end", "epoch_end", "checkpoint_save", "checkpoint_load", "best_metric")
 
 
 class CoralTrainer:
@@ -37,9 +33,20 @@ class CoralTrainer:
     Args:
         model: what is trained.
         repository: where checkpoints are kept.
-        experiment_name: the name of the run; one of this name that has not ended is continued.
+        experiment_name: the name of the run; one of this name is continued.
         checkpoint_config: when and what to save.
         parameters: what is tried, for ``git coral experiment``.
+        experiment_bridge: another tracker, which is told of checkpoints.
+
+    Example:
+        >>> import tempfile
+        >>> repo = Repository(tempfile.mkdtemp(), init=True)
+        >>> model = torch.nn.Linear(2, 1)
+        >>> with CoralTrainer(model, repo, "fit", CheckpointConfig(save_every_n_steps=1)) as trainer:
+        ...     for loss in (0.5, 0.25):
+        ...         trainer.step(loss)
+        ...     [one["step"] for one in trainer.list_checkpoints()]
+        [1, 2]
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class CoralTrainer:
         checkpoint_config: CheckpointConfig | None = None,
         *,
         parameters: Mapping[str, object] | None = None,
+        experiment_bridge: ExperimentBridge | None = None,
     ) -> None:
         self.model = model
         self.repository = repository
@@ -59,36 +67,44 @@ class CoralTrainer:
         self.training_stopped = False
         self._parts: dict[str, Any] = {}
         self._callbacks: dict[str, list[Callable[..., None]]] = {event: [] for event in EVENTS}
-        self._background = Background(strict=self.config.strict)
-        self._workspace = Workspace.open(repository.path)
-        weakref.finalize(self, self._workspace.close)
-        self._epochs: dict[int, int] = {}
-        if not tip(self._workspace.git, RUNS + experiment_name):
-            tried = {name: str(value) for name, value in (parameters or {}).items()}
-            experiments.start(self._workspace, experiment_name, parameters=tried)
+        self._recorder = RunRecorder(
+            repository, experiment_name, self.config, parameters=parameters, bridge=experiment_bridge
+        )
 
     @property
     def run(self) -> Run:
         """The run as git has it."""
-        return read_run(self._workspace.git, self.experiment_name)
+        return self._recorder.run
 
     def set_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Save and restore the state of an optimizer, too."""
         self._parts["optimizer"] = optimizer
 
     def set_scheduler(self, scheduler: Any) -> None:
-        """Save and restore the state of a scheduler, too."""
+        """Save and restore the state of a scheduler, too; stepping it stays with whoever trains."""
         self._parts["scheduler"] = scheduler
 
     def set_scaler(self, scaler: Any) -> None:
         """Save and restore the state of a gradient scaler, too."""
         self._parts["scaler"] = scaler
 
-    def add_callback(self, event: str, callback: Callable[..., None]) -> None:
-        """Call something at an event, one of ``EVENTS``.
+    def add_state(self, name: str, part: Any) -> None:
+        """Save and restore something else that has ``state_dict`` and ``load_state_dict``, a data loader say.
 
-        It gets the trainer, and what the event is about: nothing, the epoch, the ``Job`` of a checkpoint, its
-        ``Checkpoint``, or the value.
+        Raises:
+            UsageError: there is something of that name, or it has no such methods.
+        """
+        if name in self._parts:
+            raise UsageError(f"there is a state {name!a} already")
+        if not (hasattr(part, "state_dict") and hasattr(part, "load_state_dict")):
+            raise UsageError(f"{type(part).__name__} has no state_dict and load_state_dict")
+        self._parts[name] = part
+
+    def add_callback(self, event: str, callback: Callable[..., None]) -> None:
+        """Call something at an event, one of ``EVENTS``, in the thread of the training.
+
+        It gets the trainer, and what the event is about: the id of the commit of a checkpoint that is stored
+        now or was loaded, or the best value of the metric; nothing at the end of a step or an epoch.
 
         Raises:
             UsageError: there is no such event.
@@ -96,6 +112,12 @@ class CoralTrainer:
         if event not in self._callbacks:
             raise UsageError(f"there is no event {event!a}", hint=f"one of {', '.join(EVENTS)}")
         self._callbacks[event].append(callback)
+
+    def register_checkpoint_callback(self, callback: Callable[[TrainingState, str], None]) -> None:
+        """When a checkpoint is stored, call something with how far the training is and the commit's id."""
+        self.add_callback(
+            "checkpoint_save", lambda trainer, commit_hash: callback(trainer.state, commit_hash)
+        )
 
     def update_metrics(self, **metrics: float) -> None:
         """Say what was measured, for the next checkpoint."""
@@ -106,54 +128,45 @@ class CoralTrainer:
         self.state.global_step += 1
         self.state.loss = float(loss)
         self.update_metrics(loss=float(loss), **metrics)
-        self._call("step")
+        self._call("step_end")
         every = self.config.save_every_n_steps
         if every and self.state.global_step % every == 0:
             self.save_checkpoint()
+        self._tell_saved()
 
     def epoch_end(self, epoch: int | None = None, **metrics: float) -> None:
-        """Tell that an epoch has ended; saves a checkpoint where the configuration says so."""
+        """Tell that an epoch has ended; saves a checkpoint where the configuration says so.
+
+        Args:
+            epoch: its number, from 0; the one after the last by default.
+            metrics: what was measured.
+        """
         self.state.epoch = self.state.epoch + 1 if epoch is None else epoch + 1
         self.update_metrics(**metrics)
         is_better = self._judge()
+        self._call("epoch_end")
         every = self.config.save_every_n_epochs
         if is_better or (every and self.state.epoch % every == 0):
-            self.save_checkpoint()
+            self._save(is_better)
         patience = self.config.early_stopping_patience
         self.training_stopped = patience is not None and self.state.epochs_without_better >= patience
-        self._call("epoch_end", self.state.epoch)
+        self._tell_saved()
 
-    def save_checkpoint(self) -> Job[Checkpoint]:
+    def save_checkpoint(self) -> Job[Checkpoint | None]:
         """Copy everything off the device and save it in the background.
 
         The job tells when it is done, and its ``result()`` is the checkpoint. A checkpoint before that is
         still being saved is waited for.
+
+        Raises:
+            UsageError: the state of a part is nothing that can be kept (a warning, unless ``strict``).
         """
-        files = {
-            self.repository.file: copied(state_of(self.model)),
-            STATE_FILE: copied(flatten(self._collect())),
-        }
-        step, metrics = self.state.global_step, dict(self.state.metrics)
-        known = {"epoch": self.state.epoch, "step": step, **metrics}
-        subject = self.config.commit_message_template.format_map(_Blank(known))
-        self._epochs[step] = self.state.epoch
-
-        def work() -> Checkpoint:
-            sources = {path: source_of(tensors) for path, tensors in files.items()}
-            files.clear()
-            saved = checkpointing.save_checkpoint(
-                self._workspace, self.experiment_name, step, sources, metrics, subject
-            )
-            self._drop()
-            return saved
-
-        job = self._background.submit(work)
-        self._call("checkpoint_saved", job)
-        return job
+        return self._save(is_best=False)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is saved."""
-        self._background.wait()
+        self._recorder.wait()
+        self._tell_saved()
 
     def load_checkpoint(
         self,
@@ -173,45 +186,45 @@ class CoralTrainer:
             UsageError: it does not fit the model.
         """
         self.wait()
-        chosen = self._choose(commit_hash, step, load_best)
+        chosen = self._recorder.choose(commit_hash, step=step, best=load_best)
         if chosen is None:
             return False
-        manifest = stored_manifest(self._workspace, f"{chosen.oid}:{self.repository.file}")
-        load_stored(self.model, self._workspace, manifest, strict=True)
-        stored = stored_manifest(self._workspace, f"{chosen.oid}:{STATE_FILE}")
-        self._restore(unflatten(dict(stored_torch(self._workspace, stored))), load_optimizer, load_scheduler)
-        self._call("checkpoint_loaded", chosen)
+        load_tensors(self.model, list(self._recorder.tensors(chosen)), strict=True)
+        stored = {one.name: as_torch(one) for one in self._recorder.tensors(chosen, STATE_FILE)}
+        self._restore(unflatten(stored), load_optimizer, load_scheduler)
+        self._call("checkpoint_load", chosen.commit_hash)
         return True
 
     def list_checkpoints(self) -> list[dict[str, Any]]:
-        """The checkpoints that are kept: step, commit, metrics, message."""
+        """The checkpoints that are kept: step, epoch, commit_hash, metrics, message, is_best."""
         self.wait()
-        found = []
-        for one in list_checkpoints(self._workspace.git, self.experiment_name):
-            commit = read_checkpoint(self._workspace.git, one)
-            facts = dict(commit.facts.metrics)
-            found.append(
-                {"step": one.step, "commit_hash": one.oid, "metrics": facts, "message": commit.subject}
-            )
-        return found
+        found = self._recorder.checkpoints()
+        best = self._recorder.choose(best=True)
+        return [{**one._asdict(), "is_best": one == best} for one in found]
 
     def get_training_summary(self) -> dict[str, Any]:
-        """How far the training is, and what was saved."""
+        """How far the training is, how large the model is, and what was saved."""
+        parameters = list(unwrapped(self.model).parameters())
+        best = self._recorder.choose(best=True)
         return {
             "experiment_name": self.experiment_name,
+            "model_name": type(unwrapped(self.model)).__name__,
+            "num_parameters": sum(one.numel() for one in parameters),
+            "num_trainable_parameters": sum(one.numel() for one in parameters if one.requires_grad),
             "epoch": self.state.epoch,
             "global_step": self.state.global_step,
             "loss": self.state.loss,
+            "learning_rate": self._learning_rate(),
             "metrics": dict(self.state.metrics),
             "best_metric": self.state.best,
+            "best_checkpoint": best.commit_hash if best is not None else None,
             "checkpoints": len(self.list_checkpoints()),
         }
 
     def finish(self, status: str = "finished") -> None:
         """Wait for the last checkpoint and end the run."""
         self.wait()
-        experiments.end(self._workspace, self.run, status, {})
-        self._workspace.close()
+        self._recorder.finish(status)
 
     def __enter__(self) -> Self:
         return self
@@ -229,12 +242,34 @@ class CoralTrainer:
             return False
         sign = 1.0 if self.config.minimize_metric else -1.0
         best = self.state.best
-        if best is None or sign * (best - value) > self.config.early_stopping_threshold:
+        if value == value and (best is None or sign * (best - value) > self.config.early_stopping_threshold):
             self.state.best, self.state.epochs_without_better = value, 0
             self._call("best_metric", value)
             return True
         self.state.epochs_without_better += 1
         return False
+
+    def _save(self, is_best: bool) -> Job[Checkpoint | None]:
+        self.state.learning_rate = self._learning_rate()
+        self._recorder.wait()  # before the copy is made, so that there is one of them in memory, not two
+        try:
+            files = {self.repository.file: copied(state_of(self.model))}
+            files[STATE_FILE] = copied(flatten(self._collect()))
+        except UsageError as error:
+            if self.config.strict:
+                raise
+            warnings.warn(f"a checkpoint was not saved: {error}", RuntimeWarning, stacklevel=3)
+            return Job.failed(error)
+        snapshot = Snapshot(
+            self.state.global_step,
+            self.state.epoch,
+            dict(self.state.metrics),
+            lambda: {path: source_of(tensors) for path, tensors in files.items()},
+            is_best=is_best,
+        )
+        job = self._recorder.save(snapshot)
+        self._tell_saved()
+        return job
 
     def _collect(self) -> dict[str, Any]:
         """All but the model."""
@@ -254,38 +289,17 @@ class CoralTrainer:
         for name, part in self._parts.items():
             if name in found["parts"] and wanted.get(name, True):
                 part.load_state_dict(found["parts"][name])
-        self.state = TrainingState(**found["training"])
+        self.state = TrainingState.from_dict(found["training"])
         if found["random"] is not None:
             set_random_state(found["random"])
 
-    def _choose(self, commit_hash: str | None, step: int | None, load_best: bool) -> Checkpoint | None:
-        found = list_checkpoints(self._workspace.git, self.experiment_name)
-        if commit_hash is not None:
-            found = [one for one in found if one.oid.startswith(commit_hash)]
-        if step is not None:
-            found = [one for one in found if one.step == step]
-        if load_best:
-            return self._ranked(found)[0] if found else None
-        return found[-1] if found else None
+    def _learning_rate(self) -> float:
+        optimizer = self._parts.get("optimizer")
+        return float(optimizer.param_groups[0]["lr"]) if optimizer is not None else float("nan")
 
-    def _ranked(self, found: list[Checkpoint]) -> list[Checkpoint]:
-        """Checkpoints, the best first."""
-        goal = Goal(self.config.save_on_best_metric or "loss", self.config.minimize_metric)
-        metrics = {one: read_checkpoint(self._workspace.git, one).facts.metrics for one in found}
-        return sorted(found, key=lambda one: goal.rank(metrics[one]))
-
-    def _drop(self) -> None:
-        """Let go of checkpoints that are not to be kept."""
-        last, best = self.config.keep_last_n_checkpoints, self.config.keep_best_n_checkpoints
-        if last is None and best is None:
-            return
-        found = list_checkpoints(self._workspace.git, self.experiment_name)
-        kept = set(found[-last:] if last else found[-1:])
-        kept.update(self._ranked(found)[: best or 0])
-        every = self.config.keep_checkpoint_every_n_epochs
-        if every:
-            kept.update(one for one in found if self._epochs.get(one.step, 1) % every == 0)
-        checkpointing.drop_checkpoints(self._workspace, [one for one in found if one not in kept])
+    def _tell_saved(self) -> None:
+        for one in self._recorder.take_saved():
+            self._call("checkpoint_save", one.oid)
 
     def _call(self, event: str, *about: object) -> None:
         for callback in self._callbacks[event]:
@@ -295,10 +309,3 @@ class CoralTrainer:
                 if self.config.strict:
                     raise
                 warnings.warn(f"a callback at {event} failed: {error}", RuntimeWarning, stacklevel=2)
-
-
-class _Blank(dict[str, Any]):
-    """What a message names and nobody knows stays as it is."""
-
-    def __missing__(self, key: str) -> str:
-        return f"{{{key}}}"

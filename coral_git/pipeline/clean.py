@@ -42,6 +42,7 @@ from coral_git.store.writer import PackWriter
 from coral_git.types import Buffer, ByteSource, DeltaType, FileDigest, ObjectId
 
 _READ_BYTES = 1 << 20
+_NO_BASES = BaseFinder((), lambda _name, _number: ())
 
 
 def clean_content(
@@ -78,7 +79,12 @@ class Source(ByteSource, Protocol):
 
 
 def store_source(
-    workspace: Workspace, path: bytes, source: Source, previous: Sequence[StoredManifest] | None = None
+    workspace: Workspace,
+    path: bytes,
+    source: Source,
+    previous: Sequence[StoredManifest] | None = None,
+    *,
+    is_incremental: bool = True,
 ) -> bytes:
     """Store a file that need not be in the work tree; gives its manifest.
 
@@ -87,13 +93,14 @@ def store_source(
         path: what it is stored as, relative to the root of the work tree.
         source: its bytes.
         previous: earlier versions, the most recent first; those of the index and HEAD by default.
+        is_incremental: whether tensors may be stored as differences to others.
 
     Raises:
         CoralError: the store cannot be written.
     """
     if previous is None:
         previous = list(previous_manifests(workspace, path))
-    finder = base_finder(workspace, path, previous)
+    finder = base_finder(workspace, path, previous) if is_incremental else None
     with Workers(workspace.settings.threads) as workers:
         return _make_manifest(workspace, path, source, workers, finder, True, lambda _done, _total: None)
 
@@ -212,9 +219,12 @@ def base_search(workspace: Workspace) -> BaseSearch | None:
     return SimilarObjects(workspace.store, workspace.settings.similarity_threshold)
 
 
-def _encoder(workspace: Workspace, workers: Workers, delta_type: DeltaType) -> Encoder:
+def _encoder(
+    workspace: Workspace, workers: Workers, delta_type: DeltaType, *, searches: bool = True
+) -> Encoder:
     strategy = Strategy(delta_type, workspace.settings.profile)
-    return Encoder(workspace.store, workers, strategy=strategy, search=partial(base_search, workspace))
+    search = partial(base_search, workspace) if searches else None
+    return Encoder(workspace.store, workers, strategy=strategy, search=search)
 
 
 def _is_file_of(manifest: Manifest, source: FileSource, workers: Workers, workspace: Workspace) -> bool:
@@ -254,11 +264,11 @@ def _make_manifest(
     path: bytes,
     source: Source,
     workers: Workers,
-    bases: BaseFinder,
+    bases: BaseFinder | None,
     write: bool,
     progress: Callable[[int, int], None],
 ) -> bytes:
-    """Read the format, hash and store the parts, and write the manifest."""
+    """Read the format, hash and store the parts, and write the manifest; without ``bases`` all is whole."""
     limits = workspace.limits
     digest = workers.submit(_sha256, source)
     delta_type = workers.submit(partial(delta_type_of, workspace), path) if write else None
@@ -267,12 +277,12 @@ def _make_manifest(
         list(chunk_parts(chunk_file(source))) if layout is None else list_parts(layout, source.size, limits)
     )
     sources = _announced(
-        (with_bases(source, part, layout is None, bases) for part in parts), source, progress
+        (with_bases(source, part, layout is None, bases or _NO_BASES) for part in parts), source, progress
     )
     if delta_type is None:
         ids = [part.object_id for part in workers.map(hash_part, sources)]
         return render(_assemble(layout, parts, ids, source.size, digest(), limits)[0])
-    encoder = _encoder(workspace, workers, delta_type())
+    encoder = _encoder(workspace, workers, delta_type(), searches=bases is not None)
     with workspace.store.writer() as writer:
         ids = encoder.store_parts(sources, writer)
         manifest, tables = _assemble(layout, parts, ids, source.size, digest(), limits)

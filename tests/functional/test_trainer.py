@@ -126,7 +126,7 @@ def test_epochs_best_metrics_and_early_stopping(project):
     )  # fmt: skip
     seen = []
     trainer.add_callback("best_metric", lambda _, value: seen.append(value))
-    trainer.add_callback("epoch_end", lambda _, epoch: seen.append(f"epoch {epoch}"))
+    trainer.add_callback("epoch_end", lambda trainer: seen.append(f"epoch {trainer.state.epoch}"))
     for epoch, value in enumerate((3.0, 2.0, 2.5, 2.25)):
         trainer.epoch_end(epoch, val=value)
         trainer.state.global_step += 1
@@ -147,7 +147,7 @@ def test_a_save_that_fails_warns_and_the_training_goes_on(project, monkeypatch):
 
     trainer, *rest = prepare(project, save_every_n_steps=1)
     with monkeypatch.context() as patched:
-        patched.setattr(checkpointing, "save_checkpoint", fail)
+        patched.setattr(checkpointing, "commit_checkpoint", fail)
         train(trainer, *rest, 1)
         with pytest.warns(RuntimeWarning, match="a checkpoint was not saved: the disk is gone"):
             trainer.wait()
@@ -160,7 +160,7 @@ def test_a_save_that_fails_stops_a_strict_training(project, monkeypatch):
     def fail(*_, **__):
         raise GitError("the disk is gone")
 
-    monkeypatch.setattr(checkpointing, "save_checkpoint", fail)
+    monkeypatch.setattr(checkpointing, "commit_checkpoint", fail)
     trainer, *rest = prepare(project, save_every_n_steps=1, strict=True)
     train(trainer, *rest, 1)
     with pytest.raises(GitError, match="the disk is gone"):
