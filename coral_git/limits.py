@@ -39,6 +39,7 @@ class Limits(NamedTuple):
         pickle_opcodes: opcodes of a pickle; each makes a value of about a hundred bytes, at most.
         pickle_depth: nesting of what is in a pickle; Python's own pickler gets about as far.
         inline_smudge_bytes: a file up to this size may be answered through the pipe.
+        dropped_seconds: seconds for which the weights of a dropped checkpoint can still come back.
     """
 
     part_elements: int = 1 << 24
@@ -63,6 +64,7 @@ class Limits(NamedTuple):
     pickle_opcodes: int = 1 << 22
     pickle_depth: int = 1024
     inline_smudge_bytes: int = 512 * MIB
+    dropped_seconds: int = 3600
 
 
 DEFAULT_LIMITS = Limits()

@@ -33,6 +33,8 @@ class CheckpointConfig:
         save_optimizer_state: whether the optimizer is saved.
         save_scheduler_state: whether the scheduler is saved.
         save_random_state: whether the random generators of torch, numpy and Python are saved.
+        free_dropped: whether the store is freed of checkpoints that are not kept while the training goes on;
+            else ``git coral gc`` does it.
         use_incremental_saves: whether tensors are stored as differences to earlier ones; else whole, which
             is read and written faster and takes more room.
         auto_commit: whether a checkpoint is a commit of the run; else its files are put into the index of the
@@ -63,6 +65,7 @@ class CheckpointConfig:
     save_optimizer_state: bool = True
     save_scheduler_state: bool = True
     save_random_state: bool = True
+    free_dropped: bool = True
     use_incremental_saves: bool = True
     auto_commit: bool = True
     commit_message_template: str = "Checkpoint at epoch {epoch}, step {step}"

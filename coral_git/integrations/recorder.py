@@ -6,12 +6,14 @@ Every integration stands on this: it says what a checkpoint has in it, and when 
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from coral_git.api.repository import Repository
-from coral_git.errors import UsageError
+from coral_git.errors import CoralError, LockedError, UsageError
 from coral_git.formats.base import TensorData
 from coral_git.git.chains import tip
 from coral_git.history.checkpoints import Checkpoint, epoch_of, list_checkpoints, read_checkpoints
@@ -22,6 +24,7 @@ from coral_git.history.tags import NewTag, make_tag
 from coral_git.integrations.background import Background, Job
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig
+from coral_git.maintenance.gc import free_dropped
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.clean import Source
 from coral_git.pipeline.tensors import stored_tensors
@@ -29,6 +32,9 @@ from coral_git.repository import checkpointing, experiments
 from coral_git.repository.checkpointing import NewCheckpoint
 from coral_git.repository.printing import bring
 from coral_git.repository.spec import stored_manifest
+
+_FREE_AFTER = 8
+"""Fewer dropped checkpoints than this are not worth a walk over the object database."""
 
 
 class Snapshot(NamedTuple):
@@ -101,6 +107,7 @@ class RunRecorder:
         self._bridge = bridge
         self._background = Background(strict=self.config.strict)
         self._running: list[Job[Checkpoint | None]] = []
+        self._dropped = 0
         self._workspace = repository.new_workspace()
         weakref.finalize(self, self._workspace.close)
         tried = {key: str(value) for key, value in (parameters or {}).items()}
@@ -159,6 +166,7 @@ class RunRecorder:
         """Wait for the last checkpoint and end the run."""
         self.wait()
         self.take_saved()
+        self._free()
         if self.run.status == "running":
             experiments.end(self._workspace, self.run, status, {})
         if self._bridge is not None:
@@ -238,7 +246,10 @@ class RunRecorder:
         if snapshot.is_best and config.tag_best_checkpoints:
             tag = NewTag(f"{self.name}_best", saved.oid, f"best of {self.name}", snapshot.metrics, force=True)
             make_tag(workspace.git, tag)
-        self._drop()
+        try:
+            self._drop()
+        except (CoralError, OSError) as error:  # what was saved is saved
+            warnings.warn(f"old checkpoints were not dropped: {error}", RuntimeWarning, stacklevel=1)
         return saved
 
     def _said(self, snapshot: Snapshot) -> NewCheckpoint:
@@ -274,8 +285,18 @@ class RunRecorder:
         every = self.config.keep_checkpoint_every_n_epochs
         if every:
             kept.update(one.step for one in found if one.epoch is not None and one.epoch % every == 0)
-        all_of_them = list_checkpoints(self._workspace.git, self.name)
-        checkpointing.drop_checkpoints(self._workspace, [one for one in all_of_them if one.step not in kept])
+        going = [one for one in list_checkpoints(self._workspace.git, self.name) if one.step not in kept]
+        checkpointing.drop_checkpoints(self._workspace, going)
+        self._dropped += len(going)
+        if self._dropped >= max(_FREE_AFTER, len(kept)):
+            self._free()
+
+    def _free(self) -> None:
+        """Let the store have the room of what was dropped; when another gc is at it, the next time."""
+        if self._dropped and self.config.free_dropped and not self.config.branch:
+            with suppress(LockedError):
+                free_dropped(self._workspace)
+                self._dropped = 0
 
 
 class _Blank(dict[str, Any]):

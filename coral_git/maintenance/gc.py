@@ -17,6 +17,7 @@ from coral_git.maintenance.closure import Closure, close
 from coral_git.maintenance.plan import PackPlan, Plan, is_older, make_plan
 from coral_git.maintenance.reachability import Reachable, find_reachable
 from coral_git.maintenance.survey import PackState, Survey, is_sound, take_survey
+from coral_git.pipeline.dropped import forget_pruned
 from coral_git.pipeline.workspace import Workspace
 from coral_git.store.locks import exclusive_lock
 from coral_git.store.sketch_table import SketchTable
@@ -82,24 +83,47 @@ def collect_garbage(
         CoralError: git or the file system failed; what was done until then is consistent.
     """
     grace = workspace.settings.grace_seconds if grace is None else grace
-    run = _Run(workspace, time.time() if now is None else now, GcReport(dry_run, grace))
+    return _carry_out(_Run(workspace, time.time() if now is None else now, GcReport(dry_run, grace)))
+
+
+def free_dropped(workspace: Workspace, *, now: float | None = None) -> GcReport:
+    """Free what only dropped checkpoints name, whatever its age; nothing else goes.
+
+    It is in the trash for ``limits.dropped_seconds`` first, and comes back when a manifest names it.
+
+    Args:
+        workspace: the repository.
+        now: the time, seconds since the epoch; the clock by default.
+
+    Raises:
+        LockedError: another gc is running.
+        CoralError: git or the file system failed; what was done until then is consistent.
+    """
+    return _carry_out(_Run(workspace, time.time() if now is None else now, GcReport(False, 0), True))
+
+
+def _carry_out(run: _Run) -> GcReport:
+    root = run.store.root
     try:
-        if dry_run:
+        if run.report.dry_run:
             run.preview()
         else:
-            with exclusive_lock(workspace.store.layout.lock, "gc"):
+            with exclusive_lock(run.store.layout.lock, "gc"):
                 run.collect()
     except OSError as error:
-        raise from_os_error(error, f"collect garbage in '{workspace.store_root}'") from error
+        raise from_os_error(error, f"collect garbage in '{root}'") from error
     return run.report
 
 
 class _Run:
-    """One run of gc."""
+    """One run of gc; with ``only_dropped`` it is about dropped checkpoints alone."""
 
-    def __init__(self, workspace: Workspace, now: float, report: GcReport) -> None:
+    def __init__(
+        self, workspace: Workspace, now: float, report: GcReport, only_dropped: bool = False
+    ) -> None:
         self._workspace = workspace
-        self._store: Store = workspace.store
+        self.store: Store = workspace.store
+        self._only_dropped = only_dropped
         self._now = now
         self.report = report
         self._sound: dict[ObjectId, bool] = {}
@@ -121,14 +145,15 @@ class _Run:
     def collect(self) -> None:
         """Do it."""
         report = self.report
-        report.leftovers, report.freed_bytes = leftovers.sweep(self._workspace, self._now, report.grace)
+        if not self._only_dropped:
+            report.leftovers, report.freed_bytes = leftovers.sweep(self._workspace, self._now, report.grace)
         survey, closure = self._mark_and_restore()
         self._empty(survey, closure)  # first, as this makes room for what has to be written
         plan = self._plan(survey.packs, closure)
         moved = self._throw_away(plan.drop)
         self._count(moved, (), ())
         for plans, is_merge in ((plan.rewrite, False), (plan.merge, True)):
-            for batch in _batches(plans, self._store.limits.pack_target):
+            for batch in _batches(plans, self.store.limits.pack_target):
                 if is_merge and len(batch) < 2:
                     continue
                 written = self._write_anew(batch)
@@ -137,9 +162,10 @@ class _Run:
         if moved and is_older(int(self._now), self._now, report.grace):
             survey, closure = self._mark_and_restore()  # somebody may have named them meanwhile
             self._empty(survey, closure)
-        trash.remove_empty_places(self._store)
-        self._store.refresh()
-        SketchTable(self._store.cache.database).forget_gone()
+        forget_pruned(self._workspace)
+        trash.remove_empty_places(self.store)
+        self.store.refresh()
+        SketchTable(self.store.cache.database).forget_gone()
 
     # What is kept
 
@@ -149,15 +175,15 @@ class _Run:
         if not returning:
             return survey, closure
         wanted = {location.object_id for state in returning for location in state.entries}
-        self._store.find_missing(wanted & closure.kept)
+        self.store.find_missing(wanted & closure.kept)
         before = {state.info.id for state in survey.packs}
-        survey = take_survey(self._store)
+        survey = take_survey(self.store)
         self.report.restored += sum(state.info.id not in before for state in survey.packs)
         return survey, close(self._live(survey, self._reachable), survey.packs)
 
     def _mark(self) -> tuple[Survey, Closure, list[PackState]]:
         """The store, what is kept, and the packs in the trash that hold something of it."""
-        survey = take_survey(self._store)
+        survey = take_survey(self.store)
         self._reachable = find_reachable(self._workspace)
         self.report.live = len(self._reachable.objects)
         self.report.keep_all = self._reachable.keep_all or _unreadable(survey)
@@ -173,12 +199,16 @@ class _Run:
             returning.append(more)
 
     def _live(self, survey: Survey, reachable: Reachable) -> frozenset[ObjectId]:
-        return reachable.objects | survey.objects() if self.report.keep_all else reachable.objects
+        if self.report.keep_all:
+            return reachable.objects | survey.objects()
+        if self._only_dropped:
+            return reachable.objects | (survey.objects() - reachable.dropped)
+        return reachable.objects
 
     # What goes
 
     def _plan(self, packs: Sequence[PackState], closure: Closure) -> Plan:
-        plan = make_plan(packs, closure, self._now, self.report.grace, self._store.limits.pack_target)
+        plan = make_plan(packs, closure, self._now, self.report.grace, self.store.limits.pack_target)
         self.report.young_bytes = plan.young
         for one in (*plan.drop, *plan.rewrite, *plan.merge):
             if not self._others_are_sound(one, closure):
@@ -198,18 +228,18 @@ class _Run:
 
     def _is_sound(self, object_id: ObjectId, closure: Closure) -> bool:
         if object_id not in self._sound:
-            self._sound[object_id] = is_sound(self._store, closure.chosen[object_id])
+            self._sound[object_id] = is_sound(self.store, closure.chosen[object_id])
         return self._sound[object_id]
 
     def _throw_away(self, plans: Iterable[PackPlan]) -> list[PackPlan]:
         by_pack = {plan.state.info.id: plan for plan in plans}
-        moved = trash.throw_away(self._store, [plan.state for plan in by_pack.values()], self._now)
+        moved = trash.throw_away(self.store, [plan.state for plan in by_pack.values()], self._now)
         return [by_pack[state.info.id] for state in moved]
 
     def _write_anew(self, batch: Sequence[PackPlan]) -> list[PackPlan]:
         """Copy what is needed into new packs, make these durable, throw the old ones away."""
         try:
-            with self._store.writer() as writer:
+            with self.store.writer() as writer:
                 for plan in batch:
                     for location in plan.needed:
                         writer.copy(location)
@@ -230,16 +260,19 @@ class _Run:
             ids = [one.object_id for one in state.entries]
             if self.report.keep_all and not have.issuperset(ids):
                 continue
+            if self._only_dropped and not have.union(self._reachable.dropped).issuperset(ids):
+                continue
             needed = [one for one in ids if one in closure.kept]
             if not all(one in closure.chosen and self._is_sound(one, closure) for one in needed):
                 self._warn(f"'{state.info.path}' stays: it may hold the last good copy; {_REPAIR}")
                 continue
             going.append(state)
         self.report.deleted += len(going)
-        self.report.freed_bytes += trash.delete(self._store, going)
+        self.report.freed_bytes += trash.delete(self.store, going)
 
     def _expired(self, states: Iterable[PackState]) -> Iterator[PackState]:
-        return (state for state in states if is_older(state.stamp, self._now, self.report.grace))
+        grace = self.store.limits.dropped_seconds if self._only_dropped else self.report.grace
+        return (state for state in states if is_older(state.stamp, self._now, grace))
 
     # What is told
 

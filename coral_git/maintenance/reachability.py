@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from coral_git.errors import InvalidManifestError
 from coral_git.git.revisions import Blob, all_blobs
+from coral_git.pipeline.dropped import dropped_blobs
 from coral_git.pipeline.history import manifest_blobs
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import ObjectId
@@ -27,10 +28,12 @@ class Reachable:
     Attributes:
         objects: the objects that manifests name; they need not be in the store.
         keep_all: why everything must be kept, or an empty string when ``objects`` says it all.
+        dropped: objects that only manifests name which somebody dropped on purpose.
     """
 
     objects: frozenset[ObjectId]
     keep_all: str = ""
+    dropped: frozenset[ObjectId] = frozenset()
 
 
 def find_reachable(workspace: Workspace) -> Reachable:
@@ -41,7 +44,12 @@ def find_reachable(workspace: Workspace) -> Reachable:
     """
     reason = _unknown_history(workspace)
     named: set[ObjectId] = set()
+    dropped: set[ObjectId] = set()
+    let_go = dropped_blobs(workspace)
     for found in manifest_blobs(workspace, every_blob(workspace)):
+        if found.blob.oid in let_go:
+            dropped.update(found.objects)
+            continue
         named.update(found.objects)
         if found.trouble is None:
             continue
@@ -52,7 +60,7 @@ def find_reachable(workspace: Workspace) -> Reachable:
             reason = reason or f"manifest '{found.blob.oid}' cannot be followed: {found.trouble.message}"
         else:
             named.update(harvest)
-    return Reachable(frozenset(named), reason)
+    return Reachable(frozenset(named), reason, frozenset(dropped - named))
 
 
 def every_blob(workspace: Workspace) -> list[Blob]:

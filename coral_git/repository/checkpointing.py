@@ -19,6 +19,7 @@ from coral_git.history.facts import trailer_lines
 from coral_git.history.runs import RUN, RUNS, STEP
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.clean import Source, store_source
+from coral_git.pipeline.dropped import note_dropped
 from coral_git.pipeline.manifests import StoredManifest, read_manifest
 from coral_git.pipeline.workspace import Workspace
 
@@ -125,8 +126,10 @@ def commit_checkpoint(
 
 
 def drop_checkpoints(workspace: Workspace, checkpoints: Iterable[Checkpoint]) -> None:
-    """Drop checkpoints; git prunes their commits in time, and then 'git coral gc' frees their weights."""
-    for one in checkpoints:
+    """Drop checkpoints; 'git coral gc' frees their weights, and git prunes their commits in time."""
+    going = list(checkpoints)
+    note_dropped(workspace, [one.oid for one in going])
+    for one in going:
         delete_ref(workspace.git, one.ref, one.oid)
 
 

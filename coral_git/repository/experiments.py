@@ -16,7 +16,9 @@ from coral_git.history.goals import Goal
 from coral_git.history.runs import PARAMETER, RUN, RUNS, STATUS, STEP, Run, Step, list_runs, read_run
 from coral_git.history.tags import NewTag, make_tag
 from coral_git.manifest.escape import printable
+from coral_git.pipeline.dropped import note_dropped
 from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.checkpointing import drop_checkpoints
 from coral_git.repository.environment import describe_environment
 from coral_git.repository.unfinished import require_work_tree, user_git
 
@@ -222,10 +224,10 @@ def commit_of(workspace: Workspace, run: Run, step: Step) -> str:
 
 
 def delete(workspace: Workspace, runs: Sequence[Run]) -> None:
-    """Delete runs; 'git coral gc' frees what only they named, after git has pruned their commits."""
+    """Delete runs; 'git coral gc' frees what only they named."""
     for run in runs:
-        for one in list_checkpoints(workspace.git, run.name):
-            delete_ref(workspace.git, one.ref, one.oid)
+        drop_checkpoints(workspace, list_checkpoints(workspace.git, run.name))
+        note_dropped(workspace, [step.commit.oid for step in run.steps])
         delete_ref(workspace.git, run.ref, run.tip)
 
 

@@ -422,18 +422,28 @@ def check_health(repo: Repo, *, missing: bool = False) -> None:
                 _check_manifest(manifest, store, workers, missing)
 
 
+def _dropped(repo: Repo, notes: Path) -> set[bytes]:
+    """Blobs of checkpoints that were dropped on purpose, and that nothing reaches."""
+    noted = {line for note in notes.glob("*") for line in note.read_bytes().split()}
+    if noted:
+        arguments = ("--objects", "--no-object-names", "--all", "--reflog", "--indexed-objects")
+        noted -= set(repo.run("rev-list", *arguments).stdout.split())
+    return noted
+
+
 def _manifests(repo: Repo, store: Store) -> Iterator[Manifest]:
-    """Every manifest in git's object database, reachable or not."""
+    """Every manifest in git's object database, reachable or not, that was not dropped."""
+    dropped = _dropped(repo, Path(store.root) / "dropped")
     output = repo.run("cat-file", "--batch-all-objects", "--unordered", "--batch").stdout
     while output:
         header, _, output = output.partition(b"\n")
-        _, kind, size = header.split()
+        oid, kind, size = header.split()
         text, output = output[: int(size)], output[int(size) + 1 :]
         if kind != b"blob" or has_conflict_markers(
             text
         ):  # git writes a conflict down, reachable from nowhere
             continue
-        if claims_manifest(text):
+        if claims_manifest(text) and oid not in dropped:
             yield parse(text, store.limits)
 
 

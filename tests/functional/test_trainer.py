@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from coral_git import Repository
 from coral_git.errors import GitError, UsageError
 from coral_git.integrations.pytorch import CheckpointConfig, CoralTrainer, load, save
+from coral_git.maintenance.gc import free_dropped
 from coral_git.repository import checkpointing
 
 
@@ -106,16 +109,69 @@ def test_which_checkpoints_are_kept(project, at):
     assert repo.git("for-each-ref", "refs/coral") == ""
 
 
-def test_dropped_checkpoints_free_the_store(project, at, assert_healthy):
+def length_of(folder: Path) -> int:
+    return sum(one.stat().st_size for one in folder.rglob("*.pack"))
+
+
+def test_dropped_checkpoints_free_the_store_while_training_goes_on(project, at, safetensors, assert_healthy):
+    repo = at(Path(project.path))
+    packs, trash = (repo.path / ".git/coral" / name for name in ("objects/packs", "trash"))
+    repo.write("model.safetensors", safetensors({"old": np.arange(5000, dtype=np.float32)}))
+    repo.git("add", "-A")
+    repo.git("reset", "-q")  # nothing but an unreachable blob names it, and it was not dropped
     trainer, *rest = prepare(project, save_every_n_steps=1, keep_last_n_checkpoints=1)
+    train(trainer, *rest, 1)
+    trainer.wait()
+    first = length_of(packs)
+    repo.git("tag", "kept", trainer.list_checkpoints()[0]["commit_hash"])
+    train(trainer, *rest, 29)
+    trainer.finish()
+    whole = length_of(packs) + length_of(trash)
+    assert length_of(packs) < whole / 2
+    workspace = project.new_workspace()
+    assert free_dropped(workspace, now=time.time() + 1800).deleted == 0
+    assert free_dropped(workspace, now=time.time() + 3601).freed_bytes > whole / 2
+    workspace.close()
+    assert first < length_of(packs) < 6 * first
+    assert length_of(trash) == 0
+    repo.git("checkout", "-q", "kept", "--", "model.safetensors")
+    assert_healthy(repo)
+
+
+def test_gc_frees_what_was_dropped_and_nothing_that_is_named(project, at, assert_healthy):
+    trainer, *rest = prepare(project, save_every_n_steps=1, keep_last_n_checkpoints=1, free_dropped=False)
     train(trainer, *rest, 6)
     trainer.finish()
     repo = at(Path(project.path))
     packs = repo.path / ".git/coral/objects/packs"
-    before = sum(one.stat().st_size for one in packs.iterdir())
-    repo.git("gc", "-q", "--prune=now")
+    before = length_of(packs)
+    repo.coral("gc", "-q")
+    assert length_of(packs) == before  # younger than the grace time
     repo.coral("gc", "--prune", "now", "-q")
-    assert sum(one.stat().st_size for one in packs.iterdir()) < before / 2
+    assert length_of(packs) < before / 2
+    assert_healthy(repo)
+    repo.coral("experiment", "delete", "fit")
+    repo.coral("gc", "--prune", "now", "-q")
+    assert length_of(packs) == 0
+    notes = repo.path / ".git/coral/dropped"
+    assert len(list(notes.iterdir())) == 6
+    repo.git("reflog", "expire", "--expire=now", "--all")
+    repo.git("gc", "-q", "--prune=now")
+    repo.coral("gc", "-q")
+    assert list(notes.iterdir()) == []
+
+
+def test_a_checkpoint_that_was_dropped_comes_back_when_it_is_named_again(project, at, assert_healthy):
+    trainer, *rest = prepare(project, save_every_n_steps=1, keep_last_n_checkpoints=1)
+    train(trainer, *rest, 1)
+    first = trainer.list_checkpoints()[0]["commit_hash"]
+    train(trainer, *rest, 1)
+    trainer.finish()
+    repo = at(Path(project.path))
+    assert length_of(repo.path / ".git/coral/trash") > 0
+    repo.git("branch", "again", first)
+    other = network(1)
+    assert load(other, project, ref="again") == []
     assert_healthy(repo)
 
 
