@@ -34,6 +34,13 @@ class Job(Generic[R]):
         job.run()
         return job
 
+    @classmethod
+    def done(cls, result: R) -> Job[R]:
+        """A job that there was nothing to do for."""
+        job = cls(lambda: result)
+        job.run()
+        return job
+
     @property
     def is_done(self) -> bool:
         """Whether it has ended, well or not."""

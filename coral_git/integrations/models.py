@@ -121,8 +121,18 @@ load_into_model = load
 
 
 def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies on the CPU, that the training does not change; what shares its values shares its copy."""
+    """Copies on the CPU, that the training does not change; what shares its values shares its copy.
+
+    Raises:
+        UsageError: a tensor is split over several processes.
+    """
     copies: dict[tuple[object, ...], Any] = {}
+    split = next((name for name, value in tensors.items() if hasattr(value, "full_tensor")), None)
+    if split is not None:
+        raise UsageError(
+            f"tensor '{printable(split)}' is split over several processes",
+            hint="save it with coral_git.integrations.dcp",
+        )
     return {name: _copy(value, copies) for name, value in tensors.items()}
 
 

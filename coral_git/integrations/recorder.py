@@ -87,6 +87,7 @@ class RunRecorder:
         config: what is kept, and how.
         parameters: what is tried, for ``git coral experiment``.
         bridge: is told what is saved.
+        writes: whether this process writes; else it only reads what another one writes.
 
     Raises:
         UsageError: no run can have that name.
@@ -100,21 +101,22 @@ class RunRecorder:
         *,
         parameters: Mapping[str, object] | None = None,
         bridge: ExperimentBridge | None = None,
+        writes: bool = True,
     ) -> None:
         self.name = name
         self.config = config or CheckpointConfig()
         self.file = repository.file
-        self._bridge = bridge
+        self._bridge = bridge if writes else None
         self._background = Background(strict=self.config.strict)
         self._running: list[Job[Checkpoint | None]] = []
         self._dropped = 0
         self._workspace = repository.new_workspace()
         weakref.finalize(self, self._workspace.close)
         tried = {key: str(value) for key, value in (parameters or {}).items()}
-        if not tip(self._workspace.git, RUNS + name):
+        if writes and not tip(self._workspace.git, RUNS + name):
             experiments.start(self._workspace, name, parameters=tried)
-        if bridge is not None:
-            bridge.start(name, tried)
+        if self._bridge is not None:
+            self._bridge.start(name, tried)
 
     @property
     def run(self) -> Run:

@@ -16,6 +16,7 @@ from coral_git.integrations.background import Job
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig, TrainingState
 from coral_git.integrations.models import as_torch, copied, load_tensors, source_of, state_of, unwrapped
+from coral_git.integrations.ranks import gather_states, rank, wait_for_all, world_size
 from coral_git.integrations.recorder import RunRecorder, Snapshot
 from coral_git.integrations.rng import random_state, set_random_state
 from coral_git.integrations.state import flatten, unflatten
@@ -29,6 +30,10 @@ class CoralTrainer:
 
     The training waits only for the copy of the tensors off the device; they are stored in the background, one
     checkpoint at a time. Work tree, index and HEAD are never touched. What is there after a crash is whole.
+
+    Where several processes train the same model (DDP), each of them has a trainer and calls the same methods
+    of it: the first one writes, the random generators of all are saved. A model that is split over processes
+    (FSDP) is saved by ``coral_git.integrations.dcp``.
 
     Args:
         model: what is trained.
@@ -68,7 +73,12 @@ class CoralTrainer:
         self._parts: dict[str, Any] = {}
         self._callbacks: dict[str, list[Callable[..., None]]] = {event: [] for event in EVENTS}
         self._recorder = RunRecorder(
-            repository, experiment_name, self.config, parameters=parameters, bridge=experiment_bridge
+            repository,
+            experiment_name,
+            self.config,
+            parameters=parameters,
+            bridge=experiment_bridge,
+            writes=rank() == 0,
         )
 
     @property
@@ -186,6 +196,7 @@ class CoralTrainer:
             UsageError: it does not fit the model.
         """
         self.wait()
+        wait_for_all()
         chosen = self._recorder.choose(commit_hash, step=step, best=load_best)
         if chosen is None:
             return False
@@ -224,14 +235,15 @@ class CoralTrainer:
     def finish(self, status: str = "finished") -> None:
         """Wait for the last checkpoint and end the run."""
         self.wait()
-        self._recorder.finish(status)
+        if rank() == 0:
+            self._recorder.finish(status)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the run: as failed when an error comes through."""
-        if self.run.status == "running":
+        if rank() == 0 and self.run.status == "running":
             self.finish("finished" if kind is None else "failed")
 
     def _judge(self) -> bool:
@@ -253,8 +265,10 @@ class CoralTrainer:
         self.state.learning_rate = self._learning_rate()
         self._recorder.wait()  # before the copy is made, so that there is one of them in memory, not two
         try:
-            files = {self.repository.file: copied(state_of(self.model))}
-            files[STATE_FILE] = copied(flatten(self._collect()))
+            state = self._collect()
+            if rank() != 0:
+                return Job.done(None)
+            files = {self.repository.file: copied(state_of(self.model)), STATE_FILE: copied(flatten(state))}
         except UsageError as error:
             if self.config.strict:
                 raise
@@ -278,10 +292,12 @@ class CoralTrainer:
             "scheduler": self.config.save_scheduler_state,
         }
         parts = {name: part.state_dict() for name, part in self._parts.items() if wanted.get(name, True)}
+        states = gather_states(random_state()) if self.config.save_random_state else [None]
         return {
             "training": dict(vars(self.state)),
             "parts": parts,
-            "random": random_state() if self.config.save_random_state else None,
+            "random": states[0],
+            "random_of_others": states[1:],
         }
 
     def _restore(self, found: dict[str, Any], load_optimizer: bool, load_scheduler: bool) -> None:
@@ -290,8 +306,16 @@ class CoralTrainer:
             if name in found["parts"] and wanted.get(name, True):
                 part.load_state_dict(found["parts"][name])
         self.state = TrainingState.from_dict(found["training"])
-        if found["random"] is not None:
-            set_random_state(found["random"])
+        states = [found["random"], *found.get("random_of_others", ())]
+        if len(states) != world_size() and states[0] is not None:
+            warnings.warn(
+                f"the checkpoint is of {len(states)} processes, these are {world_size()}: "
+                "random generators cannot go on exactly",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        if rank() < len(states) and states[rank()] is not None:
+            set_random_state(states[rank()])
 
     def _learning_rate(self) -> float:
         optimizer = self._parts.get("optimizer")

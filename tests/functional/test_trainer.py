@@ -274,3 +274,159 @@ def test_there_is_nothing_to_go_on_from(project):
     trainer, *_ = prepare(project)
     assert not trainer.load_checkpoint()
     assert not trainer.load_checkpoint(load_best=True)
+
+
+class Tied(torch.nn.Module):
+    """A head that is the embedding, a layer that is compiled alone, and a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(64, 16, dtype=torch.bfloat16)
+        self.inner = torch.compile(torch.nn.Linear(16, 16, dtype=torch.bfloat16), backend="eager")
+        self.head = torch.nn.Linear(16, 64, bias=False, dtype=torch.bfloat16)
+        self.head.weight = self.embed.weight
+        self.register_buffer("seen", torch.tensor(7))
+
+
+def test_tied_compiled_and_16_bit_weights_come_back(project, at, assert_healthy):
+    torch.manual_seed(0)
+    model = Tied()
+    trainer = CoralTrainer(model, project, "tied")
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    trainer.set_scaler(scaler)
+    trainer.add_state("loader", torch.nn.Embedding(2, 2))
+    with pytest.raises(UsageError, match="there is a state 'loader' already"):
+        trainer.add_state("loader", torch.nn.Embedding(2, 2))
+    with pytest.raises(UsageError, match="int has no state_dict"):
+        trainer.add_state("number", 3)
+    saved = trainer.save_checkpoint().result()
+    names = ["embed.weight", "head.weight", "inner.bias", "inner.weight", "seen"]
+    assert sorted(project.list_weights(saved.oid)) == names
+    tensors = project.get_all_weights(saved.oid)
+    assert tensors["head.weight"].compute_hash() == tensors["embed.weight"].compute_hash()
+    torch.manual_seed(1)
+    other = Tied()
+    again = CoralTrainer(other, project, "tied")
+    other_scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    again.set_scaler(other_scaler)
+    assert again.load_checkpoint()
+    assert all(map(torch.equal, model.state_dict().values(), other.state_dict().values()))
+    assert other.head.weight is other.embed.weight
+    assert other_scaler.get_scale() == 1024.0
+    assert_healthy(at(Path(project.path)))
+
+
+def test_the_best_checkpoint_has_a_tag_and_callbacks_hear_of_commits(project, at):
+    trainer, *_ = prepare(project, save_on_best_metric="val", save_every_n_steps=2)
+    heard = []
+    trainer.add_callback("checkpoint_save", lambda _, commit: heard.append(commit))
+    trainer.register_checkpoint_callback(lambda state, commit: heard.append((state.epoch, commit)))
+    for value in (3.0, 2.0, 2.5):
+        trainer.step(value)
+        trainer.epoch_end(val=value)
+    trainer.wait()
+    found = trainer.list_checkpoints()
+    assert [(one["step"], one["epoch"], one["is_best"]) for one in found] == [(1, 1, False), (2, 2, True)]
+    assert at(Path(project.path)).git("rev-parse", "fit_best^{commit}") == found[1]["commit_hash"]
+    assert heard[-1] == (3, found[1]["commit_hash"])
+    assert heard[0] == found[0]["commit_hash"]
+    summary = trainer.get_training_summary()
+    assert (summary["model_name"], summary["num_parameters"]) == ("Sequential", 1492)
+    assert (summary["best_checkpoint"], summary["learning_rate"]) == (found[1]["commit_hash"], 1e-3)
+
+
+def test_checkpoints_stored_whole_take_more(project, at):
+    taken = {}
+    for name, is_incremental in (("whole", False), ("small", True)):
+        trainer, *rest = prepare(project, name, save_every_n_steps=1, use_incremental_saves=is_incremental)
+        before = length_of(Path(project.path))
+        train(trainer, *rest, 4)
+        trainer.finish()
+        taken[name] = length_of(Path(project.path)) - before
+    assert taken["small"] < 0.95 * taken["whole"]
+
+
+def test_without_auto_commit_the_index_has_it(project, at, assert_healthy):
+    repo = at(Path(project.path))
+    trainer, *rest = prepare(project, auto_commit=False, save_every_n_steps=2)
+    train(trainer, *rest, 2)
+    trainer.wait()
+    assert trainer.list_checkpoints() == []
+    assert repo.git("ls-files").split() == [
+        ".gitattributes", "model.safetensors", "training_state.safetensors",
+    ]  # fmt: skip
+    project.commit("by hand")
+    assert load(network(1), project) == []
+    assert_healthy(repo)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_state_that_cannot_be_kept_is_named(project, strict):
+    class Odd:
+        def state_dict(self):
+            return {"object": object()}
+
+        def load_state_dict(self, state):
+            raise AssertionError
+
+    trainer, *rest = prepare(project, save_every_n_steps=1, strict=strict)
+    trainer.add_state("odd", Odd())
+    expected = "'parts.odd.object' of the state of the training is a object"
+    if strict:
+        with pytest.raises(UsageError, match=expected):
+            train(trainer, *rest, 1)
+    else:
+        with pytest.warns(RuntimeWarning, match=expected):
+            assert len(train(trainer, *rest, 1)) == 1
+    assert trainer.list_checkpoints() == []
+
+
+def test_odd_configurations_are_refused():
+    with pytest.raises(UsageError, match="bad keep_last_n_checkpoints 0"):
+        CheckpointConfig(keep_last_n_checkpoints=0)
+    with pytest.raises(UsageError, match=r"bad save_every_n_steps 0\.5"):
+        CheckpointConfig(save_every_n_steps=0.5)
+
+
+DISTRIBUTED = """
+import sys
+import torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+sys.path.insert(0, sys.argv[1])
+import test_trainer as t
+from coral_git import Repository
+
+rank = int(sys.argv[4])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=2)
+
+def prepare(**config):
+    trainer, *rest = t.prepare(Repository(sys.argv[2]), **config)
+    trainer.model = DistributedDataParallel(trainer.model)
+    return trainer, *rest
+
+trainer, *rest = prepare(save_every_n_steps=3)
+torch.manual_seed(100 + rank)
+whole = t.train(trainer, *rest, 6)
+again, *others = prepare()
+torch.manual_seed(5)
+assert again.load_checkpoint(step=3)
+assert t.train(again, *others, 3) == whole[3:], rank
+trainer.finish()
+dist.destroy_process_group()
+"""
+
+
+def test_several_processes_save_one_checkpoint_and_go_on_each_for_itself(
+    project, at, tmp_path, assert_healthy
+):
+    script = tmp_path / "train.py"
+    script.write_text(DISTRIBUTED)
+    words = [sys.executable, script, Path(__file__).parent, project.path, tmp_path / "meeting"]
+    processes = [subprocess.Popen([*words, str(number)], cwd=tmp_path) for number in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    alone, *_ = prepare(project)
+    assert [one["step"] for one in alone.list_checkpoints()] == [3, 6]
+    with pytest.warns(RuntimeWarning, match="of 2 processes, these are 1"):
+        assert alone.load_checkpoint()
+    assert "0.weight" in project.list_weights(alone.list_checkpoints()[0]["commit_hash"])
+    assert_healthy(at(Path(project.path)))
