@@ -171,7 +171,9 @@ def shell(tmp_path, monkeypatch) -> Path:
     program = programs / "git-coral"
     program.write_text(f"#!/bin/sh\nPYTHONPATH='{source}' exec '{sys.executable}' -c '{start}' \"$@\"\n")
     program.chmod(0o755)
-    (programs / "python3").symlink_to(sys.executable)
+    python = programs / "python3"
+    python.write_text(f"#!/bin/sh\nPYTHONPATH='{source}' exec '{sys.executable}' \"$@\"\n")
+    python.chmod(0o755)
     (tmp_path / ".gitconfig").write_text(
         "[user]\n\tname = T\n\temail = t@example.org\n[init]\n\tdefaultBranch = main\n"
         '[protocol "file"]\n\tallow = always\n'
@@ -217,12 +219,23 @@ def test_a_session_of_the_guide_works(shell, page, program):
     text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     (shell / program).write_text(code)
+    check_session(text, shell, least=16)
+
+
+def check_session(text: str, folder: Path, least: int) -> None:
+    """Carry out the commands of a page, and compare what they print with what it says."""
     steps = list(read_session(text))
-    results = run_session(steps, shell)
-    assert len(steps) == len(results) > 15
+    results = run_session(steps, folder)
+    assert len(steps) == len(results) >= least
     for step, (code, printed) in zip(steps, results, strict=True):
         assert code == step.code, f"$ {step.command}\n" + "\n".join(printed)
         assert is_shown_in(step.output, printed), f"$ {step.command}\n" + "\n".join(printed)
+
+
+def test_the_session_of_the_examples_works(shell):
+    examples = ROOT / "docs" / "examples"
+    (shell / "language_model.py").write_bytes((examples / "language_model.py").read_bytes())
+    check_session((examples / "README.md").read_text(encoding="utf-8"), shell, least=7)
 
 
 @pytest.mark.parametrize("page", ["python.md", "training.md"])
