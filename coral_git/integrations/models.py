@@ -141,7 +141,8 @@ def _copy(value: Any, copies: dict[tuple[object, ...], Any]) -> Any:
         return np.array(value)
     key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
     if value.numel() == 0 or key not in copies:
-        copies[key] = value.detach().to("cpu", copy=True).contiguous()
+        plain = torch.contiguous_format
+        copies[key] = value.detach().to("cpu", copy=True, memory_format=plain)
     return copies[key]
 
 
