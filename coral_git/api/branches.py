@@ -9,7 +9,25 @@ from coral_git.manifest.escape import printable
 
 
 class Branches(Writing):
-    """Branches as programs use them."""
+    """Branches as programs use them.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from coral_git import MergeStrategy, Repository
+        >>> repo = Repository(tempfile.mkdtemp(), init=True)
+        >>> def save(message, value):
+        ...     ids = repo.stage_weights({"w": np.full(4, value, np.float32)})
+        ...     return repo.commit(message)
+        >>> base = save("base", 0)
+        >>> repo.create_branch("exp")
+        >>> ours = save("ours", 1)
+        >>> repo.checkout("exp")
+        >>> theirs = save("theirs", 3)
+        >>> merged = repo.merge("main", strategy=MergeStrategy.WEIGHTED, merge_alpha=0.25)
+        >>> merged.status, len(merged.parent_hashes), repo.get_weight("w").data[0].item()
+        ('merged', 2, 1.5)
+    """
 
     def create_branch(self, name: str, from_ref: str = "HEAD") -> None:
         """Make a branch.
@@ -90,23 +108,6 @@ class Branches(Writing):
             PolicyError: the result is worse than ours by ``validation_fn``.
             GitError: git refuses, e.g. because changes in the work tree would be lost.
             LockedError: another program is writing.
-
-        Example:
-            >>> import tempfile
-            >>> import numpy as np
-            >>> from coral_git import MergeStrategy, Repository
-            >>> repo = Repository(tempfile.mkdtemp(), init=True)
-            >>> def save(message, value):
-            ...     ids = repo.stage_weights({"w": np.full(4, value, np.float32)})
-            ...     return repo.commit(message)
-            >>> base = save("base", 0)
-            >>> repo.create_branch("exp")
-            >>> ours = save("ours", 1)
-            >>> repo.checkout("exp")
-            >>> theirs = save("theirs", 3)
-            >>> merged = repo.merge("main", strategy=MergeStrategy.WEIGHTED, merge_alpha=0.25)
-            >>> merged.status, len(merged.parent_hashes), repo.get_weight("w").data[0].item()
-            ('merged', 2, 1.5)
         """
         arguments = {
             "merge_alpha": merge_alpha,
