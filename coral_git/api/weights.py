@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,6 +180,12 @@ class WeightTensor:
         if not squares or not other_squares:
             return squares == other_squares
         return product / math.sqrt(squares * other_squares) >= threshold
+
+    def renamed(self, name: str) -> WeightTensor:
+        """The same tensor under another name."""
+        return WeightTensor(
+            stored=self._source._replace(name=name), metadata=replace(self._metadata, name=name)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What is known besides the values, for JSON."""

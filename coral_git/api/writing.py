@@ -32,6 +32,11 @@ class Writing(Revisions):
         """The weight file that tensors go into, from the root of the work tree."""
         return self._file
 
+    @property
+    def workspace(self) -> Workspace:
+        """The repository as the engine sees it; another one after every checkout and merge."""
+        return self._workspace
+
     def close(self) -> None:
         """End child processes and close files; what is asked for afterwards opens them again."""
         self._workspace.close()

@@ -71,6 +71,23 @@ def push_silently(workspace: Workspace, arguments: Sequence[str]) -> None:
     workspace.git.run("push", "--quiet", *arguments, env=_told(tips))
 
 
+def push_commit(workspace: Workspace, remote: str, ref: str, old: str, new: str) -> None:
+    """Move a ref of a git remote whose objects are there already.
+
+    Args:
+        workspace: the repository.
+        remote: a git remote.
+        ref: its ref, in full.
+        old: the id that it has to have; empty where there must be none.
+        new: the id of a commit; empty to delete the ref.
+
+    Raises:
+        GitError: the ref is another one by now, or the remote refuses.
+    """
+    words = ("--quiet", "--no-verify", f"--force-with-lease={ref}:{old}")
+    workspace.git.run("push", *words, "--end-of-options", remote, f"{new}:{ref}")
+
+
 def push_objects_only(
     workspace: Workspace,
     arguments: Sequence[str],
