@@ -20,7 +20,7 @@ from coral_git.pipeline.decode import expanded
 from coral_git.pipeline.history import read_blob
 from coral_git.pipeline.tensors import stored_tensors
 from coral_git.pipeline.workspace import Workspace
-from coral_git.repository.kept_weights import Change, Kept, check_key, store_tensor
+from coral_git.repository.kept_weights import Change, Kept, NewWeight, check_key, store_weights
 from coral_git.types import ObjectId
 
 _TEXTS = ("layer_type", "model_name")
@@ -139,16 +139,13 @@ class KeptStore(WeightStore):
     def _keep(self, weights: Mapping[str, WeightTensor], *, replace: bool) -> None:
         """Store tensors, and keep them by their keys."""
         known = {} if replace else self._kept().blobs
-        made = {
-            key: self._write(key, one)
+        fresh = {
+            key: NewWeight(one.source._replace(name=one.name or key), _texts(one.metadata))
             for key, one in weights.items()
             if key not in known or not self._is_whole(known[key])
         }
+        made = dict(zip(fresh, store_weights(self._workspace, list(fresh.values())), strict=True))
         self._change(lambda blobs: {**blobs, **made} if replace else {**made, **blobs})
-
-    def _write(self, key: str, weight: WeightTensor) -> str:
-        name = weight.name or key
-        return store_tensor(self._workspace, key, weight.source._replace(name=name), _texts(weight.metadata))
 
     def _manifests(self, kept: Kept, keys: Iterable[str]) -> dict[str, Manifest]:
         """The manifests of keys that there are.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from coral_git.errors import CoralError, GitError, UsageError
@@ -16,7 +16,7 @@ from coral_git.formats.base import TensorData
 from coral_git.formats.safetensors_writer import safetensors_header
 from coral_git.git.chains import tip
 from coral_git.git.command import Git
-from coral_git.pipeline.clean import store_source
+from coral_git.pipeline.clean import store_tensors
 from coral_git.pipeline.memory_source import MemorySource
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.pushing import push_commit, send_history
@@ -26,6 +26,9 @@ WEIGHTS = "refs/coral/weights"
 
 FETCHED = "refs/coral/fetched-weights/"
 """Before the name of a git remote: what its ref was seen to be."""
+
+_PATH = b"weights.safetensors"
+"""Whose attributes say how tensors are stored."""
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _ATTEMPTS = 200
@@ -64,23 +67,34 @@ def check_key(key: str) -> str:
     return key
 
 
-def store_tensor(workspace: Workspace, key: str, tensor: TensorData, metadata: Mapping[str, str]) -> str:
-    """Store a tensor as a file of its own; gives the id of the blob with its manifest.
+class NewWeight(NamedTuple):
+    """A tensor that is to be kept.
 
-    Args:
-        workspace: the repository.
-        key: what it will be kept as.
-        tensor: its values.
-        metadata: texts by name, for the header of the file.
+    Attributes:
+        tensor: its values, under the name that it will have.
+        metadata: texts by name, for the header of its file.
+    """
+
+    tensor: TensorData
+    metadata: Mapping[str, str]
+
+
+def store_weights(workspace: Workspace, weights: Sequence[NewWeight]) -> list[str]:
+    """Store tensors, each as a file of its own; gives the ids of the blobs with their manifests.
 
     Raises:
-        UsageError: safetensors has no such dtype or name.
+        UsageError: safetensors has no such dtype, name or shape.
         CoralError: the store cannot be written.
     """
-    header, ordered = safetensors_header([tensor], metadata)
-    text = store_source(workspace, os.fsencode(key), MemorySource(header, ordered), [])
-    written = workspace.git.run("hash-object", "-w", "--stdin", "--no-filters", input=text)
-    return written.decode().strip()
+    if not weights:
+        return []
+    headers = (safetensors_header([one.tensor], one.metadata) for one in weights)
+    sources = [MemorySource(header, ordered) for header, ordered in headers]
+    git = workspace.git
+    return [
+        git.run("hash-object", "-w", "--stdin", "--no-filters", input=text).decode().strip()
+        for text in store_tensors(workspace, _PATH, sources)
+    ]
 
 
 def read_kept(git: Git, ref: str = WEIGHTS) -> Kept:

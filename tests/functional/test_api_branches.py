@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coral_git import DeltaConfig, DeltaType, MergeConflictError, MergeStrategy, Repository
+from coral_git import DeltaConfig, DeltaType, MergeConflictError, MergeStrategy, Repository, WeightTensor
 from coral_git.errors import GitError, LockedError, PolicyError, UsageError
 
 
@@ -339,6 +339,27 @@ def test_threads_read_while_another_one_writes(forked, assert_healthy, at):
         thread.join()
     assert not failures
     assert_healthy(at(Path(forked.path)))
+
+
+def test_threads_read_one_tensor(project):
+    value = np.random.default_rng(0).standard_normal((1024, 2048), np.float32)
+    project.stage_weights({"w": value})
+    weight, failures = project.get_weight("w"), []
+    expected = WeightTensor(value).compute_hash()
+
+    def read():
+        try:
+            for _ in range(3):
+                assert weight.compute_hash(force=True) == expected
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
 
 
 def test_a_tensor_that_was_got_before_a_checkout_is_still_there(forked):
