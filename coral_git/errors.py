@@ -14,6 +14,7 @@ One class, one exit code (the table in ``docs/reference/errors.md``)::
     ├─ PolicyError                17   a limit was exceeded, or something is unsafe
     ├─ GitError                   18   the git binary failed
     ├─ InvalidManifestError       19   a text that claims to be a manifest and is none
+    ├─ MergeConflictError          1   a merge needs decisions, and nothing was merged
     └─ ProblemsFound               1   a check found problems (they were listed)
 
 Messages follow git: lower case, what failed and on what, no full stop; the hint names the next command.
@@ -22,6 +23,10 @@ Messages follow git: lower case, what failed and on what, no full stop; the hint
 from __future__ import annotations
 
 import errno
+
+TYPE_CHECKING = False  # the filter imports this file: what annotations name would cost it milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class CoralError(Exception):
@@ -110,6 +115,31 @@ class ProblemsFound(CoralError):
     """A check ended normally and found problems, which it has listed already."""
 
     exit_code = 1
+
+
+class MergeConflictError(CoralError):
+    """A merge needs decisions about tensors or files that nobody has made; nothing was merged.
+
+    Args:
+        message: what is in conflict.
+        conflicts: the names of the tensors that need a decision.
+        files: why each file is in conflict, by its path from the root.
+        hint: what to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        conflicts: Sequence[str] = (),
+        files: Mapping[str, str] | None = None,
+        *,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.conflicts = tuple(conflicts)
+        self.files = dict(files or {})
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -29,6 +29,30 @@ def is_torch(value: object) -> bool:
     return any(kind.__module__.partition(".")[0] == "torch" for kind in type(value).__mro__[:-1])
 
 
+def dtype_name(dtype: Any) -> str:
+    """The name that manifests use for a dtype, e.g. ``"F32"``.
+
+    Args:
+        dtype: such a name, or a dtype of numpy, ml_dtypes or torch, or its name there.
+
+    Raises:
+        UsageError: no file of weights has it.
+    """
+    text = str(dtype).removeprefix("torch.")
+    if text in DTYPES:
+        return text
+    if text not in _NAMES:
+        try:
+            text = np.dtype(dtype).name
+        except TypeError:
+            text = ""
+    if text not in _NAMES:
+        raise UsageError(
+            f"{str(dtype)[:80]!a} is no dtype of weights", hint=f"e.g. {', '.join(list(DTYPES)[:5])}"
+        )
+    return _NAMES[text]
+
+
 def tensor_data(name: str, value: Any) -> TensorData:
     """An array as a tensor that can be written; it is not copied where its bytes are in order already.
 

@@ -71,6 +71,17 @@ class WeightGroup:
         """How many tensors are in the group."""
         return len(self.duplicates) + len(self.similar)
 
+    @property
+    def deltas(self) -> dict[str, Delta]:
+        """What similar tensors are kept as, by name."""
+        return self.similar
+
+    @property
+    def bytes_saved(self) -> int:
+        """Bytes of its tensors that are not kept."""
+        own = self.reference_weight.nbytes
+        return own * (self.total_count - 1) - sum(delta.nbytes for delta in self.similar.values())
+
 
 class Deduplicator:
     """Groups tensors as they come.
@@ -109,16 +120,18 @@ class Deduplicator:
         self._by_kind: dict[tuple[str, tuple[int, ...]], list[WeightGroup]] = {}
         self._bytes: dict[str, int] = {}
 
-    def add_weight(self, weight: WeightTensor, name: str | None = None) -> str:
+    def add_weight(self, weight: Any, name: str | None = None) -> str:
         """Take in a tensor; gives the hash of the tensor that it is kept by.
 
         Args:
-            weight: the tensor.
+            weight: a ``WeightTensor``, an array of numpy or a tensor of torch; it must not change later.
             name: its name, instead of its own.
 
         Raises:
-            UsageError: there is a tensor of that name already.
+            UsageError: there is a tensor of that name already, or no file of weights has such a dtype.
         """
+        if not isinstance(weight, WeightTensor):
+            weight = WeightTensor(weight, name or "")
         name = weight.name if name is None else name
         if name in self._by_name:
             raise UsageError(f"there is a tensor {name!a} already")
@@ -147,7 +160,7 @@ class Deduplicator:
         delta = group.similar.get(name)
         if delta is None:
             return WeightTensor(stored=group.reference_weight.source._replace(name=name), name=name)
-        return WeightTensor(self._encoder.decode_delta(delta, group.reference_weight.data), name)
+        return WeightTensor(self._encoder.decode_delta(delta, group.reference_weight).data, name)
 
     def get_weight_group(self, name: str) -> WeightGroup | None:
         """The group that a tensor is in."""
@@ -176,13 +189,31 @@ class Deduplicator:
             stored_bytes=kept,
         )
 
-    def get_deduplication_report(self) -> dict[str, Any]:
-        """The numbers, and every group with more than one tensor, for JSON."""
+    def get_compression_stats(self) -> dict[str, Any]:
+        """The numbers of ``compute_stats``, and under ``delta_stats`` those of the differences, for JSON.
+
+        A ``compression_ratio`` is the share of the bytes that is kept; 1.0 of nothing.
+        """
         stats = self.compute_stats()
+        deltas = [delta for group in self._groups.values() for delta in group.similar.values()]
+        raw = sum(delta.raw_bytes for delta in deltas)
+        kept = sum(delta.nbytes for delta in deltas)
         return {
             **vars(stats),
             "bytes_saved": stats.bytes_saved,
             "compression_ratio": stats.compression_ratio,
+            "delta_stats": {
+                "total_deltas": len(deltas),
+                "total_delta_size": kept,
+                "original_delta_size": raw,
+                "delta_compression_ratio": kept / raw if raw else 1.0,
+            },
+        }
+
+    def get_deduplication_report(self) -> dict[str, Any]:
+        """The numbers, and every group with more than one tensor, for JSON."""
+        return {
+            **self.get_compression_stats(),
             "groups": [
                 {
                     "reference": group.duplicates[0],
@@ -207,7 +238,7 @@ class Deduplicator:
             if weight.is_similar_to(reference, self._threshold):
                 if weight.size < self._encoder.config.min_weight_size:
                     return None
-                delta = self._encoder.encode_delta(weight.data, reference.data)
+                delta = self._encoder.encode_delta(weight, reference)
                 if delta.nbytes <= self._encoder.config.max_delta_ratio * weight.nbytes:
                     return group, delta
         return None

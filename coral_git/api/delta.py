@@ -6,14 +6,16 @@ strategies say what they lose by what they give back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from coral_git.api.weights import WeightTensor
 from coral_git.codecs.base import Codec
 from coral_git.codecs.choose import PROFILES, Read, sample
 from coral_git.codecs.quantize import quantize
@@ -126,6 +128,21 @@ class Delta:
         """Bytes of the encoded blocks."""
         return sum(map(len, self.blocks))
 
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of the tensor."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def compression_ratio(self) -> float:
+        """The share of the bytes of the tensor that the blocks take; 1.0 of an empty one."""
+        return self.nbytes / self.raw_bytes if self.raw_bytes else 1.0
+
+    @property
+    def reference_hash(self) -> str:
+        """BLAKE3-256 of the bytes of the reference in hexadecimal, as ``WeightTensor.compute_hash``."""
+        return self.reference_digest.hex()
+
 
 class DeltaEncoder:
     """Makes differences, and tensors of them again.
@@ -146,33 +163,35 @@ class DeltaEncoder:
         self.config = config or DeltaConfig()
         self._strategy = Strategy(self.config.delta_type, self.config.profile)
 
-    def can_encode_as_delta(self, weight: Array, reference: Array) -> bool:
+    def can_encode_as_delta(self, weight: Array | WeightTensor, reference: Array | WeightTensor) -> bool:
         """Whether a tensor may be a difference to a reference, and is one that is worth it.
 
         Args:
-            weight: any shape and dtype.
+            weight: an array or a ``WeightTensor`` of any shape and dtype.
             reference: of the same shape and dtype.
         """
+        weight, reference = _array(weight), _array(reference)
         is_alike = weight.shape == reference.shape and weight.dtype == reference.dtype
         if not is_alike or weight.size < self.config.min_weight_size:
             return False
         return self.estimate_delta_size(weight, reference) <= self.config.max_delta_ratio * weight.nbytes
 
-    def estimate_delta_size(self, weight: Array, reference: Array) -> int:
+    def estimate_delta_size(self, weight: Array | WeightTensor, reference: Array | WeightTensor) -> int:
         """The bytes of the encoded blocks, by making them."""
         return self.encode_delta(weight, reference).nbytes
 
-    def encode_delta(self, weight: Array, reference: Array) -> Delta:
+    def encode_delta(self, weight: Array | WeightTensor, reference: Array | WeightTensor) -> Delta:
         """A tensor as a difference to a reference; the quantized strategies lose precision here.
 
         Args:
-            weight: any shape and dtype.
+            weight: an array or a ``WeightTensor`` of any shape and dtype.
             reference: of the same shape and dtype.
 
         Raises:
             UsageError: shape or dtype differ.
             IntegrityError: a block does not decode to what it was made of; nothing is given out then.
         """
+        weight, reference = _array(weight), _array(reference)
         if weight.shape != reference.shape or weight.dtype != reference.dtype:
             raise UsageError(
                 f"a tensor of {weight.dtype} {weight.shape} is no difference to one of "
@@ -199,7 +218,13 @@ class DeltaEncoder:
             blocks,
         )
 
-    def decode_delta(self, delta: Delta, reference: Array) -> Array:
+    @overload
+    def decode_delta(self, delta: Delta, reference: Array) -> Array: ...
+
+    @overload
+    def decode_delta(self, delta: Delta, reference: WeightTensor) -> WeightTensor: ...
+
+    def decode_delta(self, delta: Delta, reference: Array | WeightTensor) -> Array | WeightTensor:
         """The tensor that a difference stands for.
 
         Args:
@@ -207,16 +232,17 @@ class DeltaEncoder:
             reference: the very tensor that it was made against.
 
         Returns:
-            A tensor of the shape and dtype of ``delta``.
+            A tensor of the shape and dtype of ``delta``: an array for an array, a ``WeightTensor`` of the
+            name of the reference for a ``WeightTensor``.
 
         Raises:
             IntegrityError: the reference is another one, or the difference is damaged.
         """
-        base = reference.tobytes()
+        base = _array(reference).tobytes()
         if blake3(base).digest() != delta.reference_digest:
             raise IntegrityError("the difference was made against another reference")
         codec, element = codec_by_id(delta.codec), delta.element
-        length = int(np.prod(delta.shape, dtype=np.int64)) * delta.dtype.itemsize
+        length = delta.raw_bytes
         pieces = []
         for number, block in enumerate(delta.blocks):
             start = number * delta.block_size
@@ -225,7 +251,8 @@ class DeltaEncoder:
         raw = b"".join(pieces)
         if blake3(raw).digest() != delta.digest:
             raise IntegrityError("the difference is damaged")
-        return np.frombuffer(bytearray(raw), delta.dtype).reshape(delta.shape)
+        found: Array = np.frombuffer(bytearray(raw), delta.dtype).reshape(delta.shape)
+        return WeightTensor(found, reference.name) if isinstance(reference, WeightTensor) else found
 
     def _codec(self, element: Element, raw: bytes, base: bytes) -> Codec:
         if self._strategy.uses_bases(element):
@@ -239,6 +266,10 @@ class DeltaEncoder:
         if not bits or weight.dtype != np.float32:
             return weight.tobytes()
         return quantize(np.ravel(weight), np.ravel(reference), bits).tobytes()
+
+
+def _array(value: Array | WeightTensor) -> Array:
+    return value.data if isinstance(value, WeightTensor) else value
 
 
 def element_of(dtype: np.dtype[Any]) -> Element:

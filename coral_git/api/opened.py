@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import NDArray
 
 from coral_git.api.arrays import array_of, read_all, torch_of
-from coral_git.errors import UsageError
+from coral_git.api.slices import TensorSlice
 from coral_git.formats.base import TensorData
 from coral_git.manifest.entries import TensorEntry
 from coral_git.manifest.escape import printable
@@ -21,11 +23,14 @@ from coral_git.repository.spec import stored_manifest
 if TYPE_CHECKING:
     import torch
 
+_GLOB = re.compile(r"[*?\[]")
 
-class OpenedFile(Mapping[str, NDArray[Any]]):
+
+class OpenedFile(Mapping[str, Any]):
     """The tensors of a stored file by name; what is not asked for is neither fetched nor read.
 
-    Reading is safe from several threads.
+    A name in brackets gives an array. A glob there, where no tensor is called so, gives a ``TensorGroup``:
+    the tensors whose names match. Reading is safe from several threads.
 
     Args:
         workspace: the repository.
@@ -36,11 +41,12 @@ class OpenedFile(Mapping[str, NDArray[Any]]):
         >>> import numpy as np
         >>> from coral_git import Repository, open
         >>> repo = Repository(tempfile.mkdtemp(), init=True)
-        >>> ids = repo.stage_weights({"a": np.arange(6.0).reshape(3, 2), "b": np.ones(2)})
+        >>> weights = {"a.w": np.arange(6.0).reshape(3, 2), "a.b": np.ones(2), "c": np.ones(1)}
+        >>> ids = repo.stage_weights(weights)
         >>> base = repo.commit("base")
         >>> with open(f"{repo.path}@HEAD:model.safetensors") as file:
-        ...     sorted(file), file["a"].shape, file.get_slice("a")[1:].tolist()
-        (['a', 'b'], (3, 2), [[2.0, 3.0], [4.0, 5.0]])
+        ...     file.keys("a.*"), file["a.w"].shape, file.get_slice("a.w")[1:, -1].tolist(), len(file["a.*"])
+        (['a.w', 'a.b'], (3, 2), [3.0, 5.0], 2)
     """
 
     def __init__(self, workspace: Workspace, spec: str) -> None:
@@ -48,9 +54,15 @@ class OpenedFile(Mapping[str, NDArray[Any]]):
         self._manifest = stored_manifest(workspace, spec)
         self._entries = {one.name: one for one in self._manifest.tensors}
 
-    def keys(self) -> Any:
-        """The names of the tensors, in file order."""
-        return self._entries.keys()
+    def keys(self, pattern: str | None = None) -> Any:
+        """The names of the tensors, in file order.
+
+        Args:
+            pattern: a glob that they have to match; all names by default.
+        """
+        if pattern is None:
+            return self._entries.keys()
+        return [name for name in self._entries if fnmatchcase(name, pattern)]
 
     def get_tensor(self, name: str) -> NDArray[Any]:
         """A tensor as an array of numpy, compared with its ids.
@@ -58,9 +70,14 @@ class OpenedFile(Mapping[str, NDArray[Any]]):
         Raises:
             KeyError: there is none of that name.
             UsageError: numpy has no such dtype.
+            ObjectMissingError: an object is missing and cannot be fetched.
         """
-        source = self._source(name)
+        source = self.source(name)
         return array_of(read_all(source), source.dtype, source.shape)
+
+    def get_tensors(self, pattern: str = "*") -> TensorGroup:
+        """The tensors whose names match a glob, in file order; there may be none."""
+        return TensorGroup(self, self.keys(pattern))
 
     def get_torch(self, name: str) -> torch.Tensor:
         """A tensor as a tensor of torch on the CPU, which owns it.
@@ -68,20 +85,55 @@ class OpenedFile(Mapping[str, NDArray[Any]]):
         Raises:
             KeyError: there is none of that name.
             UsageError: torch is not installed, or has no such dtype.
+            ObjectMissingError: an object is missing and cannot be fetched.
         """
-        source = self._source(name)
+        source = self.source(name)
         return torch_of(read_all(source), source.dtype, source.shape)
 
     def get_slice(self, name: str) -> TensorSlice:
-        """A tensor of which only rows are read: ``file.get_slice("w")[10:20]``."""
-        return TensorSlice(self._source(name))
+        """A tensor of which only some rows are read: ``file.get_slice("w")[10:20, :5]``.
+
+        Raises:
+            KeyError: there is none of that name.
+            ObjectMissingError: an object is missing and cannot be fetched.
+        """
+        return TensorSlice(self.source(name))
+
+    def source(self, name: str) -> TensorData:
+        """A tensor as writers see it; its objects are here now.
+
+        Raises:
+            KeyError: there is none of that name.
+            ObjectMissingError: an object is missing and cannot be fetched.
+        """
+        entry: TensorEntry = self._entries[name]
+        bring(self._workspace, entry.objects, f"tensor '{printable(name)}'")
+        return stored_tensors(self._manifest._replace(tensors=(entry,)), self._workspace.store)[0]
+
+    def fetch(self, names: Iterable[str]) -> None:
+        """Bring the objects of some tensors at once, instead of one tensor after the other.
+
+        Raises:
+            KeyError: there is none of a name.
+            ObjectMissingError: an object is missing and cannot be fetched.
+        """
+        wanted = dict.fromkeys(part for name in names for part in self._entries[name].objects)
+        bring(self._workspace, tuple(wanted), "the file")
 
     def close(self) -> None:
         """End child processes and close files."""
         self._workspace.close()
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.get_tensor(name)
+    def __getitem__(self, name: str) -> Any:
+        if name in self._entries:
+            return self.get_tensor(name)
+        names = self.keys(name) if _GLOB.search(name) else []
+        if not names:
+            raise KeyError(name)
+        return TensorGroup(self, names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -95,53 +147,58 @@ class OpenedFile(Mapping[str, NDArray[Any]]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _source(self, name: str) -> TensorData:
-        entry: TensorEntry = self._entries[name]
-        bring(self._workspace, entry.objects, f"tensor '{printable(name)}'")
-        return stored_tensors(self._manifest._replace(tensors=(entry,)), self._workspace.store)[0]
 
+class TensorGroup(Mapping[str, NDArray[Any]]):
+    """Some tensors of a stored file by name: fetched together with the first, each read when asked for.
 
-class TensorSlice:
-    """A stored tensor of which rows are read: blocks that they do not lie in stay where they are.
+    ``dict(group)`` reads them all.
 
     Args:
-        source: the tensor.
+        file: the file.
+        names: of the tensors.
     """
 
-    def __init__(self, source: TensorData) -> None:
-        self._source = source
+    def __init__(self, file: OpenedFile, names: Iterable[str]) -> None:
+        self._file = file
+        self._names = dict.fromkeys(names)
+        self._is_here = False
 
-    def get_shape(self) -> tuple[int, ...]:
-        """The shape of the whole tensor."""
-        return self._source.shape
-
-    def get_dtype(self) -> str:
-        """The data type, by the name that manifests use."""
-        return self._source.dtype.name
-
-    def __getitem__(self, rows: slice | int) -> NDArray[Any]:
-        """Rows of the first dimension.
+    def get_torch(self, name: str) -> torch.Tensor:
+        """A tensor as a tensor of torch on the CPU, which owns it.
 
         Raises:
-            UsageError: the step is not 1, or the tensor is a scalar.
+            KeyError: there is none of that name.
+            UsageError: torch is not installed, or has no such dtype.
         """
-        shape = self._source.shape
-        if not shape:
-            raise UsageError("a scalar has no rows")
-        if isinstance(rows, int):
-            found: NDArray[Any] = self[slice(rows, rows + 1 or None)][0]
-            return found
-        first, last, step = rows.indices(shape[0])
-        if step != 1:
-            raise UsageError("only rows one after the other are read", hint="slice the array afterwards")
-        count = max(last - first, 0)
-        row = self._source.length // shape[0] if shape[0] else 0
-        data = bytearray(self._source.read(first * row, count * row)) if count * row else bytearray()
-        return array_of(data, self._source.dtype, (count, *shape[1:]))
+        self._bring(name)
+        return self._file.get_torch(name)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        self._bring(name)
+        return self._file.get_tensor(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"TensorGroup({list(self._names)})"
+
+    def _bring(self, name: str) -> None:
+        if name not in self._names:
+            raise KeyError(name)
+        if not self._is_here:
+            self._file.fetch(self._names)
+            self._is_here = True
 
 
 def open(spec: str | os.PathLike[str]) -> OpenedFile:  # noqa: A001 - as safetensors.safe_open and builtins name it
-    """Open a weight file of a revision, without a checkout.
+    """Open a weight file of a revision, without a checkout; ``with`` closes it.
 
     Args:
         spec: ``REPOSITORY@REV:PATH``, ``REPOSITORY:PATH`` (the index), or ``REV:PATH`` in the repository that

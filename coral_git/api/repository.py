@@ -7,13 +7,12 @@ commit, a tag git's tag, and the weights lie in an ordinary file that ``git chec
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from coral_git.api.arrays import tensor_data
 from coral_git.api.delta import DeltaConfig
-from coral_git.api.revisions import Revisions
+from coral_git.api.sharing import Sharing, clone_silently
 from coral_git.api.versions import Commit, Version
 from coral_git.api.weights import WeightTensor
 from coral_git.errors import UsageError
@@ -25,20 +24,16 @@ from coral_git.history.facts import check_label, metric_name, trailer_lines
 from coral_git.history.tags import NewTag, make_tag
 from coral_git.maintenance.gc import GcReport, collect_garbage
 from coral_git.manifest.escape import printable
-from coral_git.merge.settings import Wanted
 from coral_git.pipeline.clean import store_source
 from coral_git.pipeline.manifests import read_manifest
 from coral_git.pipeline.memory_source import MemorySource
-from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.environment import describe_environment
 from coral_git.repository.installing import initialise
-from coral_git.repository.merging import MergeOptions, MergeResult, merge_branch
-from coral_git.store.locks import exclusive_lock
 
 DEFAULT_FILE = "model.safetensors"
 
 
-class Repository(Revisions):
+class Repository(Sharing):
     """A repository of weights.
 
     Reading is safe from several threads, each call on its own. One program at a time writes.
@@ -83,20 +78,39 @@ class Repository(Revisions):
         if init:
             self._track()
 
-    @property
-    def path(self) -> str:
-        """The root of the work tree; the git directory of a bare repository."""
-        return self._workspace.paths.work_tree or self._workspace.paths.git_dir
+    @classmethod
+    def clone(
+        cls,
+        url: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
+        *,
+        branch: str | None = None,
+        delta_config: DeltaConfig | None = None,
+        file: str = DEFAULT_FILE,
+    ) -> Self:
+        """Clone a repository, with the weights of the branch that is checked out.
 
-    @property
-    def file(self) -> str:
-        """The weight file that tensors go into, from the root of the work tree."""
-        return self._file
+        Args:
+            url: what ``git clone`` takes.
+            path: the new directory; named after the URL by default.
+            branch: the branch or tag to check out, instead of the one that the other side names.
+            delta_config: how tensors are stored.
+            file: the weight file that tensors go into.
 
-    # Writing
+        Raises:
+            GitError: git refuses: there is no such repository or branch, or the directory is not empty.
+            ObjectMissingError: weights cannot be had; the clone is there.
+        """
+        place = clone_silently(os.fspath(url), None if path is None else os.fspath(path), branch)
+        return cls(place, delta_config=delta_config, file=file)
 
     def stage_weights(
-        self, weights: Mapping[str, Any], *, file: str | None = None, replace: bool = False
+        self,
+        weights: Mapping[str, Any],
+        *,
+        file: str | None = None,
+        replace: bool = False,
+        delta_config: DeltaConfig | None = None,
     ) -> dict[str, str]:
         """Put tensors into the index, as ``git add`` would; no file of the work tree is needed.
 
@@ -106,6 +120,7 @@ class Repository(Revisions):
             weights: by name: arrays of numpy, tensors of torch, or ``WeightTensor``.
             file: the weight file, instead of that of the repository.
             replace: whether tensors that the file has and that are not given are dropped; else they stay.
+            delta_config: how these tensors are stored, instead of what the repository was opened with.
 
         Returns:
             For each tensor the id of its (first) object in hexadecimal; empty for a tensor without values.
@@ -120,7 +135,7 @@ class Repository(Revisions):
             self._check_tracked(path)
             known = {} if replace else {one.name: one for one in self._index_tensors(path)}
             header, ordered = safetensors_header(list({**known, **given}.values()), {})
-            text = store_source(self._workspace, os.fsencode(path), MemorySource(header, ordered))
+            text = self._store(path, MemorySource(header, ordered), delta_config)
             git = self._workspace.git
             follows = self._is_as_staged(path)
             blob = git.run("hash-object", "-w", "--stdin", "--no-filters", input=text).decode().strip()
@@ -134,10 +149,10 @@ class Repository(Revisions):
     def commit(
         self,
         message: str,
-        *,
         author: str | None = None,
         email: str | None = None,
         tags: Sequence[str] = (),
+        *,
         metrics: Mapping[str, float] | None = None,
         environment: bool = False,
         allow_empty: bool = False,
@@ -157,6 +172,7 @@ class Repository(Revisions):
             UsageError: nothing is staged, a metric has no valid name, or of author and email only one is
                 given.
             GitError: git refuses, e.g. because a hook does.
+            LockedError: another program is writing.
         """
         if (author is None) != (email is None):
             raise UsageError("an author has a name and an address")
@@ -173,101 +189,43 @@ class Repository(Revisions):
             self._workspace.objects.close()
         return self.get_commit("HEAD")
 
-    def create_branch(self, name: str, from_ref: str = "HEAD") -> None:
-        """Make a branch.
-
-        Raises:
-            GitError: git refuses: there is one of that name, or no such commit.
-        """
-        self._workspace.git.run("branch", "--", name, from_ref)
-
-    def checkout(self, target: str) -> None:
-        """Check out a branch, a tag or a commit, with its weight files.
-
-        Raises:
-            GitError: git refuses, e.g. because changes would be lost.
-        """
-        with self._writing("check out"):
-            words = ("checkout", "--quiet", target, "--")
-            self._workspace.git.run(*words)
-            self._reopen()
-
-    def merge(
-        self,
-        source_branch: str,
-        message: str = "",
-        *,
-        strategy: str = "",
-        merge_alpha: float | None = None,
-    ) -> MergeResult:
-        """Merge a branch into the one that is checked out, tensor by tensor.
-
-        Args:
-            source_branch: any revision.
-            message: of the commit; git's own by default.
-            strategy: what becomes of a tensor that both sides changed: a ``MergeStrategy``, or a name with
-                parameters such as ``"ties:density=0.3"``; by default what the settings say.
-            merge_alpha: the share of ours in ``weighted`` and ``slerp``, 0 to 1.
-
-        Raises:
-            UsageError: there is no such commit or strategy.
-        """
-        wanted = Wanted(strategy=str(strategy))
-        if merge_alpha is not None:
-            wanted = Wanted(strategy=f"{strategy or 'weighted'}:alpha={merge_alpha}")
-        with self._writing("merge"):
-            result = merge_branch(
-                self._workspace, source_branch, MergeOptions(wanted=wanted, message=message)
-            )
-            self._reopen()
-        return result
-
     def tag_version(
         self,
         name: str,
         description: str = "",
-        *,
         metrics: Mapping[str, float] | None = None,
         commit_ref: str = "HEAD",
+        *,
         force: bool = False,
     ) -> Version:
         """Make an annotated tag with metrics.
+
+        Args:
+            name: its name.
+            description: first line of its message; the name by default.
+            metrics: values by name.
+            commit_ref: the revision that it names.
+            force: whether a tag of that name is moved.
 
         Raises:
             UsageError: there is such a tag already, or no such commit.
         """
         measured = {metric_name(key): float(value) for key, value in (metrics or {}).items()}
         make_tag(self._workspace.git, NewTag(name, commit_ref, description, measured, force=force))
-        return next(one for one in self.list_tags(name) if one.name == name)
+        return self.get_version(name)
 
     def gc(self, *, dry_run: bool = False) -> GcReport:
         """Free what no version needs any more; see ``git coral gc``."""
         return collect_garbage(self._workspace, dry_run=dry_run)
 
-    def new_workspace(self) -> Workspace:
-        """The repository as the engine sees it, with the settings of this one; whoever asks closes it."""
-        workspace = Workspace.open(self._directory)
-        if self._config is not None:
-            workspace.settings = workspace.settings._replace(
-                delta_type=self._config.delta_type,
-                profile=self._config.profile,
-                similarity_threshold=self._config.similarity_threshold,
-            )
-        return workspace
-
-    def close(self) -> None:
-        """End child processes and close files."""
-        self._workspace.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _reopen(self) -> None:
-        self._workspace.close()
-        self._workspace = self.new_workspace()
+    def _store(self, path: str, source: MemorySource, config: DeltaConfig | None) -> bytes:
+        """The manifest of a file, whose objects are stored now."""
+        workspace = self._workspace if config is None else self.new_workspace(config)
+        try:
+            return store_source(workspace, os.fsencode(path), source)
+        finally:
+            if workspace is not self._workspace:
+                workspace.close()
 
     def _track(self) -> None:
         """Let coral-git keep the file, where no attribute says so yet."""
@@ -305,12 +263,6 @@ class Repository(Revisions):
         if read_manifest(self._workspace, b":" + os.fsencode(path)) is None:
             return []
         return [weight.source for weight in self.get_all_weights(file=path).values()]
-
-    @contextmanager
-    def _writing(self, purpose: str) -> Iterator[None]:
-        path = os.path.join(self._workspace.paths.git_dir, "coral-write.lock")
-        with exclusive_lock(path, purpose):
-            yield
 
 
 def _as_data(name: str, value: Any) -> TensorData:

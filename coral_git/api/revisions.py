@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from coral_git.api.differences import WeightsDiff, compare_revisions
 from coral_git.api.versions import Commit, Version, commit_of, version_of
 from coral_git.api.weights import WeightTensor
 from coral_git.errors import UsageError
@@ -118,6 +119,69 @@ class Revisions:
     def list_tags(self, pattern: str = "*") -> list[Version]:
         """Annotated and plain tags whose names match a glob, by name as versions count."""
         return [version_of(tag) for tag in list_tags(self._workspace.git) if fnmatchcase(tag.name, pattern)]
+
+    def list_versions(self, pattern: str = "*") -> list[Version]:
+        """The versions that were tagged, as ``list_tags``."""
+        return self.list_tags(pattern)
+
+    def get_version(self, name: str) -> Version:
+        """A version that was tagged.
+
+        Args:
+            name: the name of the tag, or the id of the tag object in hexadecimal.
+
+        Raises:
+            UsageError: there is none.
+        """
+        tags = self.list_tags()
+        found = [one for one in tags if one.name == name] or [one for one in tags if one.version_id == name]
+        if not found:
+            raise UsageError(f"there is no version '{printable(name)}'", hint="see Repository.list_versions")
+        return found[0]
+
+    def diff(
+        self, from_ref: str, to_ref: str = "HEAD", *, file: str | None = None, figures: bool = True
+    ) -> WeightsDiff:
+        """What differs between two revisions of a weight file, tensor by tensor; nothing is checked out.
+
+        Args:
+            from_ref: any revision: a branch, a tag, a commit.
+            to_ref: another one; empty for the index.
+            file: the weight file, instead of that of the repository.
+            figures: whether the values of tensors that changed are read and measured; their objects are
+                fetched then, and no others.
+
+        Raises:
+            UsageError: there is no such revision.
+            IntegrityError: an object is damaged.
+
+        Example:
+            >>> import tempfile
+            >>> import numpy as np
+            >>> from coral_git import Repository
+            >>> repo = Repository(tempfile.mkdtemp(), init=True)
+            >>> ids = repo.stage_weights({"a": np.zeros(4, np.float32), "b": np.ones(4, np.float32)})
+            >>> first = repo.commit("one")
+            >>> ids = repo.stage_weights({"b": np.full(4, 3, np.float32), "c": np.ones(2, np.float32)})
+            >>> second = repo.commit("two")
+            >>> found = repo.diff("HEAD~1")
+            >>> list(found.added), list(found.modified), found.same
+            (['c'], ['b'], 1)
+            >>> found.modified["b"].figures.max_delta
+            2.0
+        """
+        return compare_revisions(self._workspace, file or self._file, from_ref, to_ref, figures=figures)
+
+    @property
+    def current_branch(self) -> str | None:
+        """The branch that is checked out, with or without commits; None where a commit is."""
+        git = self._workspace.git
+        return (
+            git.run("symbolic-ref", "--quiet", "--short", "HEAD", check=False)
+            .decode("utf-8", "surrogateescape")
+            .strip()
+            or None
+        )
 
     def list_branches(self) -> list[str]:
         """The names of the branches."""

@@ -6,7 +6,14 @@ from enum import StrEnum
 
 
 class MergeStrategy(StrEnum):
-    """What becomes of a tensor that both sides changed; see ``docs/guide/merging-strategies.md``."""
+    """What becomes of a tensor that both sides changed; see ``docs/guide/merging-strategies.md``.
+
+    ``GREEDY_SOUP`` needs a function that scores: ours, theirs or their mean, whichever is best.
+
+    Example:
+        >>> MergeStrategy("dare-ties") is MergeStrategy.DARE_TIES
+        True
+    """
 
     FAIL = "fail"
     OURS = "ours"
@@ -21,3 +28,4 @@ class MergeStrategy(StrEnum):
     DARE_LINEAR = "dare-linear"
     BREADCRUMBS = "breadcrumbs"
     MODEL_STOCK = "model-stock"
+    GREEDY_SOUP = "greedy-soup"

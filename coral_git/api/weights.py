@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from coral_git.api.arrays import array_of, numpy_dtype, read_all, tensor_data, torch_of
+from coral_git.api.arrays import array_of, dtype_name, numpy_dtype, read_all, tensor_data, torch_of
 from coral_git.diff.numbers import has_numbers, numbers, width_of
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
 from coral_git.pipeline.float_dtypes import BLOCK_VALUES, Values
+from coral_git.types import DTYPES, Buffer
 
 if TYPE_CHECKING:
     import torch
+
+_HASH_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,19 @@ class WeightMetadata:
     Attributes:
         name: its name.
         shape: its dimensions.
-        dtype: its data type by the name that manifests use, e.g. ``"F32"`` or ``"BF16"``.
+        dtype: its data type by the name that manifests use, e.g. ``"F32"`` or ``"BF16"``; a dtype of numpy or
+            torch is taken as well, and turned into that name.
         layer_type: e.g. ``"Linear"``; for people only.
         model_name: the model it belongs to; for people only.
         compression_info: whatever a program wants to keep with it.
         hash: BLAKE3-256 of its bytes in hexadecimal, where it is known.
+
+    Raises:
+        UsageError: no file of weights has that dtype.
+
+    Example:
+        >>> WeightMetadata("layer1", (2, 3), np.float16).dtype
+        'F16'
     """
 
     name: str
@@ -42,6 +53,10 @@ class WeightMetadata:
     model_name: str | None = None
     compression_info: Mapping[str, Any] = field(default_factory=dict)
     hash: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(map(int, self.shape)))
+        object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
 
 class WeightTensor:
@@ -80,6 +95,8 @@ class WeightTensor:
             raise UsageError(f"the metadata of tensor {name!a} is not about its values")
         self._metadata = metadata or WeightMetadata(name, self._source.shape, self._source.dtype.name)
         self._data: NDArray[Any] | None = data if isinstance(data, np.ndarray) else None
+        self._is_stored = stored is not None
+        self._hash: str | None = None
 
     @property
     def source(self) -> TensorData:
@@ -98,17 +115,31 @@ class WeightTensor:
 
     @property
     def data(self) -> NDArray[Any]:
-        """The values as an array of numpy of the shape of the tensor.
+        """The values as an array of numpy of the shape of the tensor; ml_dtypes has the small floats.
 
-        A stored tensor is read at the first time and compared with its ids.
+        A stored tensor is read at the first time and compared with its ids. What was given as an array or as
+        a tensor of torch on the CPU is not copied. Other values may be assigned, of any shape and dtype.
 
         Raises:
-            UsageError: numpy has no such dtype.
+            UsageError: numpy has no such dtype, or the values are not here.
             IntegrityError: an object is damaged.
         """
         if self._data is None:
-            self._data = array_of(read_all(self._source), self._source.dtype, self._source.shape)
+            source = self._source
+            data = read_all(source) if self._is_stored else source.read(0, source.length)
+            self._data = array_of(data, source.dtype, source.shape)
         return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        found = WeightTensor(value, self.name)
+        self._source, self._data, self._is_stored, self._hash = found.source, found._data, False, None
+        kind = found.metadata
+        self._metadata = replace(self._metadata, shape=kind.shape, dtype=kind.dtype, hash=None)
+
+    def numpy(self) -> NDArray[Any]:
+        """The values as an array of numpy, as ``data``."""
+        return self.data
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -146,15 +177,23 @@ class WeightTensor:
         found = self.data if dtype is None else self.data.astype(dtype)
         return found.copy() if copy else found
 
-    def compute_hash(self) -> str:
+    def compute_hash(self, force: bool = False) -> str:
         """BLAKE3-256 of its bytes in hexadecimal: equal for equal bytes, whatever dtype and shape are.
 
         It is the id of the object that a tensor of one part is stored as.
+
+        Args:
+            force: whether a stored tensor is read again for it; one in memory, which may change, always is.
+
+        Raises:
+            UsageError: the values are not here.
         """
-        digest = blake3()
-        for piece in self._source.pieces():
-            digest.update(piece)
-        return digest.hexdigest()
+        if self._hash is None or force or not self._is_stored:
+            digest = blake3()
+            for piece in self._source.pieces():
+                digest.update(piece)
+            self._hash = digest.hexdigest()
+        return self._hash
 
     def is_similar_to(self, other: WeightTensor, threshold: float = 0.98) -> bool:
         """Whether the cosine of the angle between the values is at least a threshold.
@@ -181,12 +220,64 @@ class WeightTensor:
             return squares == other_squares
         return product / math.sqrt(squares * other_squares) >= threshold
 
+    def renamed(self, name: str) -> WeightTensor:
+        """The same tensor under another name."""
+        return WeightTensor(
+            stored=self._source._replace(name=name), metadata=replace(self._metadata, name=name)
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """What is known besides the values, for JSON."""
+        """What is known besides the values, for JSON; ``from_dict`` reads it."""
         return {**asdict(self._metadata), "shape": list(self.shape), "hash": self.compute_hash()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], weight_data: Any = None) -> Self:
+        """A tensor from what ``to_dict`` gave, here or in the original Coral.
+
+        Args:
+            data: what is known.
+            weight_data: the values; without them everything else is known, and reading them is an error.
+
+        Raises:
+            UsageError: this is no tensor, or the values are of another shape or dtype.
+        """
+        metadata = read_metadata(data)
+        if weight_data is not None:
+            return cls(weight_data, metadata=metadata)
+
+        def read(_start: int, _length: int) -> Buffer:
+            raise UsageError(f"the values of tensor {metadata.name!a} are not here", hint="give weight_data")
+
+        found = cls(
+            stored=TensorData(metadata.name, DTYPES[metadata.dtype], metadata.shape, read), metadata=metadata
+        )
+        found._hash = metadata.hash
+        return found
 
     def __repr__(self) -> str:
         return f"WeightTensor({self.name!r}, {self._source.dtype.name}, {self.shape})"
+
+
+def read_metadata(data: Mapping[str, Any]) -> WeightMetadata:
+    """What is known of a tensor, out of JSON; the shorter hash of the original Coral is left out.
+
+    Raises:
+        UsageError: this is no tensor.
+    """
+    try:
+        known = dict(data.get("metadata", data))
+        digest = known.get("hash")
+        return WeightMetadata(
+            str(known["name"]),
+            tuple(known["shape"]),
+            known["dtype"],
+            known.get("layer_type"),
+            known.get("model_name"),
+            dict(known.get("compression_info") or {}),
+            digest if isinstance(digest, str) and len(digest) == _HASH_LENGTH else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError("this is no tensor: it needs a name, a shape and a dtype") from error
 
 
 def _values(source: TensorData, start: int, count: int) -> Values:

@@ -29,7 +29,7 @@ def file_json(diff: FileDiff) -> dict[str, object]:
         "old_sha256": _digest(diff.old),
         "raw_bytes": diff.raw_bytes,
         "stored_bytes": diff.stored_bytes,
-        "tensors": [_tensor_json(tensor) for tensor in diff.tensors],
+        "tensors": [tensor_json(tensor) for tensor in diff.tensors],
     }
 
 
@@ -48,7 +48,8 @@ def _digest(manifest: Manifest | None) -> str | None:
     return manifest.sha256.hex() if manifest is not None and any(manifest.sha256) else None
 
 
-def _tensor_json(tensor: TensorDiff) -> dict[str, object]:
+def tensor_json(tensor: TensorDiff) -> dict[str, object]:
+    """One tensor. Numbers that do not exist are null."""
     old, new = tensor.old, tensor.new
     shown = new or old
     assert shown is not None

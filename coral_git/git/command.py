@@ -165,6 +165,25 @@ class Git:
             )
         return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
+    def ask(self, *args: str, env: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        """Run ``git <args>`` with nothing on the terminal: its exit code, and all that it printed.
+
+        Args:
+            args: the arguments after ``git``.
+            env: variables to add to the environment.
+        """
+        with self._refusal():
+            done = subprocess.run(
+                [executable(), *args],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                env=self._environment(env),
+                check=False,
+            )
+        return done.returncode, done.stdout
+
     @contextlib.contextmanager
     def stream(self, *args: str) -> Iterator[IO[bytes]]:
         """Standard output of ``git <args>`` as a file, while git writes it.
@@ -180,7 +199,12 @@ class Git:
             assert process.stderr is not None
             process.stdin.close()
             said = _Tail(process.stderr)
-            yield process.stdout
+            try:
+                yield process.stdout
+            except BaseException:
+                process.stdout.close()
+                said.read()  # or its thread might read a descriptor that is another thread's by then
+                raise
             cut_short = bool(process.stdout.read(1))
             process.stdout.close()
             message = said.read()

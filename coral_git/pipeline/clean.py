@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from coral_git.codecs.strategies import Strategy
-from coral_git.errors import CoralError, InvalidManifestError
+from coral_git.errors import CoralError, InvalidManifestError, UsageError
 from coral_git.formats.base import Layout
 from coral_git.formats.chunked import chunk_file
 from coral_git.formats.registry import read_layout
@@ -103,6 +103,34 @@ def store_source(
     finder = base_finder(workspace, path, previous) if is_incremental else None
     with Workers(workspace.settings.threads) as workers:
         return _make_manifest(workspace, path, source, workers, finder, True, lambda _done, _total: None)
+
+
+def store_tensors(workspace: Workspace, path: bytes, sources: Iterable[Source]) -> list[bytes]:
+    """Store files with tensors that are nowhere else, durable together; gives their manifests.
+
+    Args:
+        workspace: the repository.
+        path: whose attributes say how they are stored.
+        sources: their bytes; a reader understands each of them.
+
+    Raises:
+        UsageError: no reader does, e.g. because a tensor has too many dimensions.
+        CoralError: the store cannot be written.
+    """
+    limits, texts = workspace.limits, []
+    bases = base_finder(workspace, path, ())
+    with Workers(workspace.settings.threads) as workers, workspace.store.writer() as writer:
+        encoder = _encoder(workspace, workers, delta_type_of(workspace, path))
+        for source in sources:
+            layout = read_layout(source, limits)
+            if layout is None:
+                raise UsageError("these tensors cannot be stored", hint="up to 64 dimensions, short names")
+            parts = list(list_parts(layout, source.size, limits))
+            ids = encoder.store_parts((with_bases(source, part, False, bases) for part in parts), writer)
+            manifest, _ = _assemble(layout, parts, ids, source.size, _sha256(source), limits)
+            texts.append(render(manifest))
+        writer.finish()
+    return texts
 
 
 def _pass_manifest(workspace: Workspace, path: bytes, source: FileSource) -> bytes:

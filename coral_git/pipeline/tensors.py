@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
@@ -34,8 +35,17 @@ def stored_tensors(manifest: Manifest, store: Store) -> list[TensorData]:
     ]
 
 
+class _Place(threading.local):
+    """How far a thread has read a tensor: the part that is open, and the hash of what came of it."""
+
+    def __init__(self) -> None:
+        self.open: tuple[int, ObjectReader] | None = None
+        self.hasher = blake3()
+        self.hashed = 0
+
+
 class StoredBytes:
-    """Reads ranges of a tensor; calling it is what ``TensorData.read`` is.
+    """Reads ranges of a tensor; calling it is what ``TensorData.read`` is. Several threads may do so.
 
     Args:
         entry: the tensor.
@@ -59,9 +69,7 @@ class StoredBytes:
         self._store = store
         self._limits: Limits = store.limits
         self._held = held or {}
-        self._open: tuple[int, ObjectReader] | None = None
-        self._hasher = blake3()
-        self._hashed = 0
+        self._place = _Place()
 
     def __call__(self, start: int, length: int) -> Buffer:
         """The bytes of a range; fewer at the end of the tensor.
@@ -90,21 +98,23 @@ class StoredBytes:
             raise named(error, self._manifest, object_id, self._limits) from error
 
     def _reader(self, number: int) -> ObjectReader:
-        """The reader of a part; only one is open."""
-        if self._open is None or self._open[0] != number:
-            self._open = number, self._store.reader(self._objects[number])
-        return self._open[1]
+        """The reader of a part; each thread has one open."""
+        place = self._place
+        if place.open is None or place.open[0] != number:
+            place.open = number, self._store.reader(self._objects[number])
+        return place.open[1]
 
     def _check(self, number: int, start: int, data: Buffer) -> None:
         """Compare a part that was read from start to end with its id."""
+        place = self._place
         if start == self._starts[number]:
-            self._hasher, self._hashed = blake3(), start
-        if start != self._hashed:
+            place.hasher, place.hashed = blake3(), start
+        if start != place.hashed:
             return
-        self._hasher.update(data)
-        self._hashed += len(data)
+        place.hasher.update(data)
+        place.hashed += len(data)
         object_id = self._objects[number]
-        if self._hashed == self._starts[number + 1] and self._hasher.digest() != object_id:
+        if place.hashed == self._starts[number + 1] and place.hasher.digest() != object_id:
             error = IntegrityError(
                 f"object '{object_id.hex()}' has the wrong bytes", hint="run 'git coral fsck'"
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from coral_git.errors import UsageError
 from coral_git.git import drivers
-from coral_git.git.command import Git, clean_environment, plain_words
+from coral_git.git.command import Git, clean_environment, failure, plain_words
 from coral_git.pipeline.setup import set_up
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.installing import hook_lines
@@ -21,11 +21,12 @@ _TAKE_A_VALUE = frozenset(
 )  # fmt: skip
 
 
-def clone(arguments: Sequence[str]) -> Iterator[str]:
+def clone(arguments: Sequence[str], *, quiet: bool = False) -> Iterator[str]:
     """Clone a repository, install the drivers in it unless they are in force anyway, and write its models.
 
     Args:
         arguments: what ``git clone`` takes.
+        quiet: whether git prints nothing; its failure is a ``GitError`` then.
 
     Yields:
         Lines that say what was done.
@@ -33,6 +34,7 @@ def clone(arguments: Sequence[str]) -> Iterator[str]:
     Raises:
         UsageError: no URL was given.
         CloneFailed: git failed, and has said why.
+        GitError: git failed, with ``quiet``.
         ObjectMissingError: a file stays a manifest; the clone is there.
     """
     words = list(plain_words(arguments, _TAKE_A_VALUE))
@@ -44,7 +46,9 @@ def clone(arguments: Sequence[str]) -> Iterator[str]:
     program = drivers.find_program()
     in_force = drivers.inspect(git, program).state is drivers.DriverState.OURS
     given = [] if in_force else _as_options(program)
-    code = git.call(*given, "clone", *named)
+    code, said = git.ask(*given, "clone", *named) if quiet else (git.call(*given, "clone", *named), b"")
+    if code and quiet:
+        raise failure(("clone",), code, said)
     if code:
         raise CloneFailed(code)
     workspace = Workspace.open(directory)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from coral_git import fsops
 from coral_git.errors import UsageError, from_os_error
+from coral_git.git.command import Git, failure
 from coral_git.git.revisions import resolve_commit
 from coral_git.manifest.escape import printable
 from coral_git.merge.driver import REPORT
@@ -27,6 +29,7 @@ class MergeOptions(NamedTuple):
         fast_forward: ``"--no-ff"``, ``"--ff-only"``, or empty for what git does.
         allow_nonfinite: whether new infinities and NaNs are taken.
         trailers: lines that the commit records besides.
+        quiet: whether nothing is printed: a refusal of git is an error then.
     """
 
     wanted: Wanted = Wanted()
@@ -35,6 +38,7 @@ class MergeOptions(NamedTuple):
     fast_forward: str = ""
     allow_nonfinite: bool = False
     trailers: tuple[str, ...] = ()
+    quiet: bool = False
 
     @property
     def git_options(self) -> list[str]:
@@ -68,7 +72,7 @@ def merge_branch(workspace: Workspace, branch: str, options: MergeOptions) -> Me
 
     Raises:
         UsageError: there is no such commit, or a strategy or rule cannot be understood.
-        GitError: git cannot tell where HEAD is.
+        GitError: git cannot tell where HEAD is; with ``quiet`` also: git refuses to merge or to commit.
     """
     require_work_tree(workspace)
     resolve_commit(workspace.git, branch)
@@ -78,6 +82,7 @@ def merge_branch(workspace: Workspace, branch: str, options: MergeOptions) -> Me
             "a merge is not concluded yet", hint="git commit to conclude it, git merge --abort to drop it"
         )
     git = user_git(workspace)
+    ask = git.ask if options.quiet else partial(_show, git)
     words = [*options.git_options, "merge", "-q", "--no-commit"]
     words += [options.fast_forward] if options.fast_forward else []
     words += ["-m", options.message] if options.message else []
@@ -85,9 +90,11 @@ def merge_branch(workspace: Workspace, branch: str, options: MergeOptions) -> Me
         environment = {REPORT: report}
         if options.wanted.strategy:
             environment[ENVIRONMENT] = options.wanted.strategy
-        code = git.call(*words, branch, env=environment, apart=True)
+        code, said = ask(*words, branch, env=environment)
         files = read_report(report)
     if not _merge_head(workspace):
+        if code and options.quiet:
+            raise failure(("merge",), code, said)
         if code:
             return MergeResult("conflict", before, files)
         after = resolve_commit(workspace.git, "HEAD")
@@ -97,9 +104,17 @@ def merge_branch(workspace: Workspace, branch: str, options: MergeOptions) -> Me
         return MergeResult("conflict", before, files)
     if not options.commit:
         return MergeResult("staged", before, files)
-    if git.call("commit", "-q", "--no-edit", apart=True):
+    code, said = ask("commit", "-q", "--no-edit")
+    if code and options.quiet:
+        raise failure(("commit",), code, said)
+    if code:
         return MergeResult("staged", before, files)
     return MergeResult("merged", resolve_commit(workspace.git, "HEAD"), files)
+
+
+def _show(git: Git, *words: str, env: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    """Run git on the terminal of the user; nothing of what it prints is known here."""
+    return git.call(*words, env=env, apart=True), b""
 
 
 def record(workspace: Workspace, lines: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from coral_git.errors import PolicyError, UsageError
+from coral_git.git.command import plain_words
 from coral_git.git.revisions import has_commits
 from coral_git.pipeline.fetch import fetch_objects
 from coral_git.pipeline.history import NamedObjects, named_in_history
@@ -50,6 +51,41 @@ def push(
     send_history(workspace, tips, remote=remote, command=arguments, dry_run=dry_run, quiet=quiet)
     words = ["push", *(["--dry-run"] if dry_run else []), *(["--quiet"] if quiet else []), *arguments]
     return workspace.git.call(*words, env=_told(tips))
+
+
+def push_silently(workspace: Workspace, arguments: Sequence[str]) -> None:
+    """As ``push``, for programs: nothing is printed, and a refusal is an error.
+
+    Args:
+        workspace: the repository.
+        arguments: what ``git push`` takes, without options that take a value.
+
+    Raises:
+        ObjectMissingError: an object cannot be had; nothing was pushed.
+        RemoteError: the remote store refused; nothing was pushed.
+        GitError: git refused, e.g. because the remote has commits that are not here.
+    """
+    remote = next(plain_words(arguments), "") or default_remote(workspace)
+    tips = pushed_tips(workspace, arguments)
+    send_history(workspace, tips, remote=remote, command=arguments, quiet=True)
+    workspace.git.run("push", "--quiet", *arguments, env=_told(tips))
+
+
+def push_commit(workspace: Workspace, remote: str, ref: str, old: str, new: str) -> None:
+    """Move a ref of a git remote whose objects are there already.
+
+    Args:
+        workspace: the repository.
+        remote: a git remote.
+        ref: its ref, in full.
+        old: the id that it has to have; empty where there must be none.
+        new: the id of a commit; empty to delete the ref.
+
+    Raises:
+        GitError: the ref is another one by now, or the remote refuses.
+    """
+    words = ("--quiet", "--no-verify", f"--force-with-lease={ref}:{old}")
+    workspace.git.run("push", *words, "--end-of-options", remote, f"{new}:{ref}")
 
 
 def push_objects_only(

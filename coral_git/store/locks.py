@@ -45,7 +45,10 @@ def exclusive_lock(path: str, purpose: str) -> Iterator[None]:
             ) from None
         with contextlib.suppress(OSError):  # a full disk must not keep gc from making room
             fsops.write_at(fd, _note(purpose), 0, path)
-        yield
+        try:
+            yield
+        finally:  # by itself: a process that another thread has just begun to start has the descriptor too
+            fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
         os.close(fd)
 

@@ -124,13 +124,38 @@ def test_open_reads_what_is_asked_for(project, monkeypatch):
         assert part[-1].tolist() == [2.0] * 20
         with pytest.raises(KeyError):
             file["nothing"]
-        with pytest.raises(UsageError, match="one after the other"):
-            part[::2]
+        assert part[::2, :3].shape == (150, 3)
+        assert part[5, ..., -2:].tolist() == [2.0, 2.0]
     with coral_git.open(f"{project.path}:model.safetensors") as file:
         assert "layers.0.w" in file
     monkeypatch.chdir(project.path)
     with coral_git.open("HEAD:model.safetensors") as file:
         assert file["layers.0.w"].shape == (300, 20)
+
+
+def test_open_takes_globs(project):
+    weights = {f"layers.{n}.{kind}": np.full((3, 2), n, np.float32) for n in range(3) for kind in "wb"}
+    weights["layers.*"] = np.zeros(1, np.float32)
+    project.stage_weights(weights)
+    project.commit("one")
+    with coral_git.open(f"{project.path}@HEAD:model.safetensors") as file:
+        group = file["layers.1.*"]
+        assert list(group) == file.keys("layers.1.*") == ["layers.1.w", "layers.1.b"]
+        assert {name: value.tolist() for name, value in dict(group).items()} == {
+            "layers.1.w": [[1, 1]] * 3,
+            "layers.1.b": [[1, 1]] * 3,
+        }
+        assert group.get_torch("layers.1.b").shape == (3, 2)
+        assert file["layers.*"].shape == (1,)  # a tensor is called so
+        assert len(file.get_tensors("layers.*")) == 7
+        assert list(file["layers.[01].w"]) == ["layers.0.w", "layers.1.w"]
+        assert "layers.1.*" not in file
+        assert not file.get_tensors("nothing*")
+        for name in ("nothing.*", "layers.1"):
+            with pytest.raises(KeyError):
+                file[name]
+        with pytest.raises(KeyError):
+            group["layers.2.w"]
 
 
 def test_only_what_is_asked_for_is_fetched(project, at, tmp_path):
@@ -145,6 +170,10 @@ def test_only_what_is_asked_for_is_fetched(project, at, tmp_path):
     source.run("clone", "-q", tmp_path / "hub", tmp_path / "clone", env={"CORAL_SKIP_SMUDGE": "1"})
     with coral_git.open(f"{tmp_path / 'clone'}@HEAD:model.safetensors") as file:
         assert np.array_equal(file["w1"], weights["w1"])
+        assert np.array_equal(file["w[02]"]["w2"], weights["w2"])  # w0 came with it
+    source.git("-C", tmp_path / "clone", "remote", "remove", "origin")
+    with coral_git.open(f"{tmp_path / 'clone'}@HEAD:model.safetensors") as file:
+        assert np.array_equal(file["w0"], weights["w0"])
 
 
 def test_threads_may_read_at_the_same_time(project):

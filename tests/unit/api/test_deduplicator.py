@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,3 +74,23 @@ def test_every_tensor_comes_back(kinds, encode):
 def test_a_threshold_is_a_cosine():
     with pytest.raises(UsageError, match="bad similarity_threshold"):
         Deduplicator(1.5)
+
+
+def test_arrays_and_numbers_of_differences():
+    base = np.random.default_rng(0).standard_normal(5000, np.float32)
+    found = Deduplicator()
+    first = found.add_weight(base, "base")
+    assert found.get_compression_stats()["delta_stats"]["delta_compression_ratio"] == 1.0
+    assert found.add_weight(torch.from_numpy(base * np.float32(1.001)), "tuned") == first
+    assert found.add_weight(base.copy(), "again") == first
+    stats = json.loads(json.dumps(found.get_compression_stats()))
+    delta = found.get_delta_by_name("tuned")
+    assert stats["delta_stats"] == {
+        "total_deltas": 1,
+        "total_delta_size": delta.nbytes,
+        "original_delta_size": base.nbytes,
+        "delta_compression_ratio": delta.compression_ratio,
+    }
+    group = found.get_weight_group("tuned")
+    assert group.deltas == {"tuned": delta}
+    assert group.bytes_saved == stats["bytes_saved"] == 2 * base.nbytes - delta.nbytes

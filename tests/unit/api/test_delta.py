@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import coral_git
-from coral_git import Delta, DeltaConfig, DeltaEncoder, DeltaType
+from coral_git import Delta, DeltaConfig, DeltaEncoder, DeltaType, WeightTensor
 from coral_git.api import delta as module
 from coral_git.errors import IntegrityError, UsageError
 
@@ -150,3 +150,19 @@ def test_the_package_gives_its_names_lazily():
     assert all(getattr(coral_git, name) is not None for name in coral_git.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = coral_git.Nothing
+
+
+def test_weight_tensors_are_taken_and_given():
+    random = np.random.default_rng(0)
+    base = WeightTensor(random.standard_normal((64, 64), np.float32), "base")
+    tuned = WeightTensor(base.data + np.float32(1e-4), "tuned")
+    encoder = DeltaEncoder()
+    assert encoder.can_encode_as_delta(tuned, base)
+    delta = encoder.encode_delta(tuned, base)
+    assert delta.reference_hash == base.compute_hash()
+    assert delta.compression_ratio == delta.nbytes / tuned.nbytes < 1
+    back = encoder.decode_delta(delta, base)
+    assert isinstance(back, WeightTensor)
+    assert back.compute_hash() == tuned.compute_hash()
+    assert encoder.decode_delta(delta, base.data).tobytes() == tuned.data.tobytes()
+    assert encoder.encode_delta(tuned.data, base) == delta

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -98,6 +101,104 @@ def test_a_weight_tensor():
     assert repr(weight) == "WeightTensor('w', F32, (2, 3))"
 
 
+def test_data_is_not_copied_where_it_is_in_memory():
+    array = np.arange(6, dtype=np.float32)
+    value = torch.arange(6, dtype=torch.bfloat16)
+    assert np.shares_memory(WeightTensor(array, "w").numpy(), array)
+    view = WeightTensor(value, "w").data
+    value[0] = 7
+    assert view.dtype == ml_dtypes.bfloat16
+    assert view[0] == 7
+    owned = WeightTensor(array, "w").torch()
+    array[0] = 9
+    assert owned[0] == 0
+
+
+def test_the_hash_follows_what_is_in_memory_and_is_kept_of_what_is_stored():
+    array = np.zeros(4, np.float32)
+    weight = WeightTensor(array, "w")
+    before = weight.compute_hash()
+    array[0] = 1
+    assert weight.compute_hash() != before
+    reads = []
+
+    def read(start, length):
+        reads.append(start)
+        return array.tobytes()[start : start + length]
+
+    stored = WeightTensor(stored=weight.source._replace(read=read), name="w")
+    assert stored.compute_hash() == stored.compute_hash() == weight.compute_hash()
+    assert reads == [0]
+    assert stored.compute_hash(force=True) == weight.compute_hash()
+    assert reads == [0, 0]
+
+
+def test_values_can_be_replaced():
+    weight = WeightTensor(
+        np.zeros(4, np.float32), metadata=WeightMetadata("w", (4,), "F32", "Linear", hash="x")
+    )
+    weight.data = np.ones((2, 3), np.int64)
+    assert (weight.shape, weight.dtype, weight.nbytes) == ((2, 3), np.int64, 48)
+    assert (weight.metadata.layer_type, weight.metadata.dtype, weight.metadata.hash) == (
+        "Linear",
+        "I64",
+        None,
+    )
+    assert weight.data.tolist() == [[1, 1, 1]] * 2
+
+
+@pytest.mark.parametrize(
+    "dtype", ["F32", np.float32, np.dtype("<f4"), "float32", "torch.float32", torch.float32]
+)
+def test_metadata_takes_dtypes_of_every_library(dtype):
+    metadata = WeightMetadata("w", [2, np.int64(3)], dtype)
+    assert (metadata.dtype, metadata.shape) == ("F32", (2, 3))
+
+
+def test_metadata_of_small_floats_and_of_nothing():
+    assert WeightMetadata("w", (), ml_dtypes.bfloat16).dtype == "BF16"
+    assert WeightMetadata("w", (), torch.float8_e4m3fn).dtype == "F8_E4M3"
+    for dtype in ("float31", object, np.dtype("U3")):
+        with pytest.raises(UsageError, match="no dtype of weights"):
+            WeightMetadata("w", (), dtype)
+
+
+def test_to_a_dictionary_and_back():
+    metadata = WeightMetadata("w", (2, 3), "BF16", "Linear", "bert", {"method": "delta"})
+    weight = WeightTensor(torch.ones(2, 3, dtype=torch.bfloat16), metadata=metadata)
+    said = json.loads(json.dumps(weight.to_dict()))
+    back = WeightTensor.from_dict(said, weight.data)
+    assert back.metadata == replace(metadata, hash=weight.compute_hash())
+    assert back.compute_hash() == weight.compute_hash()
+    empty = WeightTensor.from_dict(said)
+    assert (empty.shape, empty.nbytes, empty.size) == ((2, 3), 12, 6)
+    assert empty.to_dict() == said
+    with pytest.raises(UsageError, match="the values of tensor 'w' are not here"):
+        empty.data  # noqa: B018
+    with pytest.raises(UsageError, match="not about its values"):
+        WeightTensor.from_dict(said, np.zeros((3, 2)))
+
+
+def test_a_dictionary_of_the_original():
+    said = {
+        "metadata": {
+            "name": "w",
+            "shape": [4],
+            "dtype": "float32",
+            "layer_type": None,
+            "hash": "0123456789abcdef",
+        },
+        "store_ref": None,
+        "has_data": False,
+    }
+    weight = WeightTensor.from_dict(said, np.zeros(4, np.float32))
+    assert (weight.name, weight.shape, weight.metadata.dtype) == ("w", (4,), "F32")
+    assert weight.metadata.hash is None  # another hash than ours
+    for bad in ({}, {"metadata": 3}, {"name": "w", "shape": [4]}, {"name": "w", "shape": 4, "dtype": "F32"}):
+        with pytest.raises(UsageError, match="is no tensor"):
+            WeightTensor.from_dict(bad)
+
+
 @given(hnp.arrays(np.float32, 40, elements=st.floats(-4, 4, width=32)), st.floats(0.0625, 4, width=32))
 def test_similarity_is_the_cosine(array, factor):
     weight = WeightTensor(array, "a")
@@ -117,4 +218,4 @@ def test_similarity_of_what_cannot_be_compared():
 
 
 def test_every_merge_strategy_has_a_name():
-    assert {*STRATEGIES, "fail", "ours", "theirs", "base"} == set(MergeStrategy)
+    assert {*STRATEGIES, "fail", "ours", "theirs", "base", "greedy-soup"} == set(MergeStrategy)

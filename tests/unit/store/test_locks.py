@@ -60,3 +60,18 @@ def test_an_error_inside_releases(store):
         raise RuntimeError
     with exclusive_lock(store.layout.lock, "gc"):
         pass
+
+
+def test_a_process_that_was_begun_meanwhile_does_not_keep_it(store):
+    reading, writing = os.pipe()
+    with exclusive_lock(store.layout.lock, "gc"):
+        child = os.fork()
+        if child == 0:  # has the descriptor of the lock, as what another thread is about to start
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    with exclusive_lock(store.layout.lock, "gc"):
+        pass
+    os.close(writing)
+    os.waitpid(child, 0)
+    os.close(reading)
