@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import subprocess
 import threading
 from pathlib import Path
@@ -43,13 +41,6 @@ def store(request):
         return MemoryStore()
     project = request.getfixturevalue("project")
     return LocalStore(project) if request.param == "local" else RemoteStore(project)
-
-
-def test_examples_of_docstrings(installed):
-    for name in ("weight_store", "memory_store", "local_store"):
-        done = doctest.testmod(importlib.import_module(f"coral_git.api.{name}"))
-        assert done.failed == 0, name
-        assert done.attempted, name
 
 
 # What every store promises
