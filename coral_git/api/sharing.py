@@ -107,7 +107,7 @@ class Sharing(Branches):
         words += ["--tags"] if tags else []
         words += ["--all"] if everything else []
         refs = [] if everything else [branch or self._checked_out()]
-        push_silently(self._workspace, [*words, self._remote(remote), *refs])
+        push_silently(self._workspace, [*words, "--end-of-options", self._remote(remote), *refs])
 
     def fetch(self, remote: str = "origin", *branches: str) -> FetchReport:
         """Bring the history of a remote, and the weights of branches that are named.

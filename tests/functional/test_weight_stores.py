@@ -272,6 +272,23 @@ def test_every_write_may_fail(project, at, mode, assert_healthy):
             assert weight.data.shape == (64, 64)
 
 
+def test_every_write_may_fail_on_the_way_to_a_remote(project):
+    RemoteStore(project).store(RANDOM, "before")
+    serial = iter(range(1, 10_000))
+
+    def operation(number):
+        with RemoteStore(project.path) as store:
+            store.store(RANDOM + np.float32(number))
+
+    def verify(number, completed):
+        key = weight_key(WeightTensor(RANDOM + np.float32(number)))
+        with RemoteStore(project.path) as store:
+            assert store.exists(key) == completed
+            assert set(store.load_batch([key, "before"])) == ({key, "before"} if completed else {"before"})
+
+    assert fail_each(operation, lambda: next(serial), verify, step=9) > 1
+
+
 # On a remote
 
 
