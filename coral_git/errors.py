@@ -125,6 +125,11 @@ class MergeConflictError(CoralError):
         conflicts: the names of the tensors that need a decision.
         files: why each file is in conflict, by its path from the root.
         hint: what to do next.
+
+    Example:
+        >>> error = MergeConflictError("1 tensor in conflict: 'head'", ["head"])
+        >>> error.conflicts
+        ('head',)
     """
 
     exit_code = 1

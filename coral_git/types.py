@@ -70,6 +70,10 @@ class DeltaType(StrEnum):
 
     All but the quantized ones are exact for every dtype and every bit pattern. Those two change the weights
     first, which only an act of the user does, never a filter.
+
+    Example:
+        >>> DeltaType("sparse").is_lossless, DeltaType.INT8_QUANTIZED.bits
+        (True, 8)
     """
 
     AUTO = "auto"

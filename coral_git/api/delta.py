@@ -111,6 +111,12 @@ class Delta:
         reference_digest: BLAKE3-256 of the bytes of the reference.
         block_size: raw bytes of every block but the last.
         blocks: the encoded blocks.
+
+    Example:
+        >>> base = np.zeros(1000, np.float32)
+        >>> delta = DeltaEncoder().encode_delta(base + np.float32(1), base)
+        >>> delta.shape, delta.raw_bytes, delta.nbytes < 100
+        ((1000,), 4000, True)
     """
 
     delta_type: DeltaType

@@ -30,6 +30,18 @@ class TensorChange:
             there is nothing to compare, nobody asked, or an object cannot be had.
         raw_bytes: bytes of its objects that the old version does not have.
         stored_bytes: what these take in the store; None where one is not here.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from coral_git import Repository
+        >>> repo = Repository(tempfile.mkdtemp(), init=True)
+        >>> ids = repo.stage_weights({"w": np.zeros(3, np.float32)})
+        >>> first = repo.commit("one")
+        >>> ids = repo.stage_weights({"w": np.ones((2, 2), np.float32)})
+        >>> change = repo.diff("HEAD", "").modified["w"]
+        >>> change.status, change.old_shape, change.shape
+        ('reshaped', (3,), (2, 2))
     """
 
     name: str

@@ -30,7 +30,7 @@ class MemoryStore(WeightStore):
     def store(self, weight: Any, hash_key: str | None = None) -> str:
         """As ``WeightStore.store``; the values are copied."""
         given = as_weight(weight)
-        data = memoryview(bytes(read_all(given.source)))
+        data = memoryview(read_all(given.source)).toreadonly()
         copy = given.source._replace(read=lambda start, length: data[start : start + length])
         kept = WeightTensor(stored=copy, metadata=given.metadata)
         key = weight_key(kept) if hash_key is None else hash_key

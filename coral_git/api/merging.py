@@ -52,6 +52,18 @@ class MergeCommit(Commit):
         status: ``"merged"``, ``"fast-forward"`` or ``"up to date"``.
         files: the weight files that both sides changed, with the outcomes of their tensors.
         scores: what the function said of the candidates, by name; empty without one.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from coral_git import Repository
+        >>> repo = Repository(tempfile.mkdtemp(), init=True)
+        >>> ids = repo.stage_weights({"w": np.zeros(3)})
+        >>> first = repo.commit("one")
+        >>> repo.create_branch("same")
+        >>> made = repo.merge("same")
+        >>> made.status, made.commit_hash == first.commit_hash, made.files
+        ('up to date', True, ())
     """
 
     status: str = "merged"
@@ -69,6 +81,12 @@ def strategy_text(strategy: str, arguments: Mapping[str, float | None]) -> str:
 
     Raises:
         UsageError: the strategy takes no such parameter, or a share is none.
+
+    Example:
+        >>> strategy_text("TIES", {"ties_density": 0.3, "task_scaling": None})
+        'ties:density=0.3'
+        >>> strategy_text("", {"dare_drop_rate": 0.75})
+        'dare-ties:density=0.25'
     """
     name, colon, rest = str(strategy).partition(":")
     name = name.lower().replace("_", "-")

@@ -207,6 +207,17 @@ def open(spec: str | os.PathLike[str]) -> OpenedFile:  # noqa: A001 - as safeten
     Raises:
         NotARepositoryError: there is no such repository.
         UsageError: there is no such revision or weight file.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from coral_git import Repository
+        >>> repo = Repository(tempfile.mkdtemp(), init=True)
+        >>> ids = repo.stage_weights({"w": np.arange(4)})
+        >>> version = repo.commit("base"), repo.tag_version("v1.0")
+        >>> with open(f"{repo.path}@v1.0:model.safetensors") as file:
+        ...     file["w"].tolist()
+        [0, 1, 2, 3]
     """
     text = os.fspath(spec)
     place, at, rest = text.rpartition("@")

@@ -28,6 +28,19 @@ class RemoteStore(KeptStore):
     Raises:
         NotARepositoryError: there is no repository.
         UsageError: it has no such remote.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from coral_git import Repository
+        >>> hub = Repository(tempfile.mkdtemp(), init=True)
+        >>> repo = Repository(tempfile.mkdtemp(), init=True)
+        >>> repo.add_remote("origin", hub.path)
+        >>> with RemoteStore(repo) as store:
+        ...     key = store.store(np.arange(6, dtype=np.int16).reshape(2, 3))
+        >>> with RemoteStore(repo, "origin") as store:
+        ...     store.load(key).data.tolist()
+        [[0, 1, 2], [3, 4, 5]]
     """
 
     def __init__(self, repo: Writing | str | os.PathLike[str], remote: str = "origin") -> None:

@@ -32,7 +32,23 @@ def clone_silently(url: str, path: str | None, branch: str | None) -> str:
 
 
 class Sharing(Branches):
-    """What travels between repositories; weights lie on any git remote, or in a store beside it."""
+    """What travels between repositories; weights lie on any git remote, or in a store beside it.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from coral_git import Repository
+        >>> hub = Repository(tempfile.mkdtemp(), init=True)
+        >>> repo = Repository(tempfile.mkdtemp(), init=True)
+        >>> ids = repo.stage_weights({"w": np.ones(3, np.float32)})
+        >>> first = repo.commit("base")
+        >>> repo.create_branch("exp")
+        >>> repo.add_remote("origin", hub.path)
+        >>> repo.push("origin", "exp")
+        >>> clone = Repository.clone(hub.path, tempfile.mkdtemp(), branch="exp")
+        >>> clone.current_branch, clone.get_weight("w").data.tolist()
+        ('exp', [1.0, 1.0, 1.0])
+    """
 
     def add_remote(self, name: str, url: str) -> None:
         """Add a git remote; weights travel with its branches. ``git coral remote`` adds other stores.
@@ -91,7 +107,7 @@ class Sharing(Branches):
         words += ["--tags"] if tags else []
         words += ["--all"] if everything else []
         refs = [] if everything else [branch or self._checked_out()]
-        push_silently(self._workspace, [*words, self._remote(remote), *refs])
+        push_silently(self._workspace, [*words, "--end-of-options", self._remote(remote), *refs])
 
     def fetch(self, remote: str = "origin", *branches: str) -> FetchReport:
         """Bring the history of a remote, and the weights of branches that are named.

@@ -22,6 +22,12 @@ class CommitMetadata:
         tags: labels.
         metrics: what was measured.
         environment: what it was trained with.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> said = CommitMetadata("Ada", "ada@example.org", "base", datetime(2026, 1, 1, tzinfo=UTC))
+        >>> said.message, said.tags
+        ('base', ())
     """
 
     author: str
@@ -41,6 +47,13 @@ class Commit:
         commit_hash: its id in hexadecimal.
         parent_hashes: those of its parents.
         metadata: who, when, what.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> said = CommitMetadata("Ada", "ada@example.org", "base", datetime(2026, 1, 1, tzinfo=UTC))
+        >>> one = Commit("ab" * 20, (), said)
+        >>> one.is_root_commit, one.is_merge_commit
+        (True, False)
     """
 
     commit_hash: str
@@ -68,6 +81,10 @@ class Version:
         name: its name.
         description: first line of its message.
         metrics: what its trailers say.
+
+    Example:
+        >>> Version("ab" * 20, "cd" * 20, "v1.0", metrics={"accuracy": 0.9}).metrics["accuracy"]
+        0.9
     """
 
     version_id: str

@@ -7,6 +7,7 @@ import importlib
 import json
 import threading
 from pathlib import Path
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.torch import load as load_torch
 
 import coral_git
-from coral_git import DeltaConfig, DeltaType, MergeStrategy, Repository, WeightTensor
+from coral_git import DeltaConfig, DeltaType, MergeStrategy, Repository, WeightTensor, api
 from coral_git.errors import LockedError, UsageError
 from coral_git.store.locks import exclusive_lock
 
@@ -26,11 +27,17 @@ def project(tmp_path, installed):
         yield repository
 
 
-@pytest.mark.parametrize("module", ["weights", "repository", "opened"])
+@pytest.mark.parametrize(
+    "module", ["errors", "types", *(f"api.{one.name}" for one in iter_modules(api.__path__))]
+)
 def test_examples_of_docstrings(installed, module):
-    done = doctest.testmod(importlib.import_module(f"coral_git.api.{module}"))
+    done = doctest.testmod(importlib.import_module(f"coral_git.{module}"))
     assert done.failed == 0
-    assert done.attempted > 2
+
+
+def test_every_class_that_programs_import_has_an_example():
+    exported = [getattr(coral_git, name) for name in coral_git.__all__ if name != "__version__"]
+    assert not [one for one in exported if ">>> " not in (one.__doc__ or "")]
 
 
 def test_a_session(project, at, assert_healthy):

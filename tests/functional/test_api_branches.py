@@ -41,16 +41,6 @@ def value(project, name, ref="HEAD"):
     return project.get_weight(name, ref).data[0, 0].item()
 
 
-def test_the_examples_of_docstrings(installed):
-    import doctest
-    import importlib
-
-    for name in ("branches", "differences", "revisions", "strategies"):
-        done = doctest.testmod(importlib.import_module(f"coral_git.api.{name}"))
-        assert done.failed == 0, name
-        assert done.attempted, name
-
-
 # Differences
 
 

@@ -125,6 +125,8 @@ def test_remotes_and_mistakes(project, tmp_path, hub):
         Repository.clone(tmp_path / "nothing", tmp_path / "x")
     with pytest.raises(GitError, match="not an empty directory"):
         Repository.clone(hub, project.path)
+    with pytest.raises(GitError):
+        project.push("origin", "--mirror")
     project.checkout("HEAD~0")
     with pytest.raises(UsageError, match="no branch is checked out"):
         project.push()

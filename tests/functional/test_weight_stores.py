@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import subprocess
 import threading
 from pathlib import Path
@@ -43,13 +41,6 @@ def store(request):
         return MemoryStore()
     project = request.getfixturevalue("project")
     return LocalStore(project) if request.param == "local" else RemoteStore(project)
-
-
-def test_examples_of_docstrings(installed):
-    for name in ("weight_store", "memory_store", "local_store"):
-        done = doctest.testmod(importlib.import_module(f"coral_git.api.{name}"))
-        assert done.failed == 0, name
-        assert done.attempted, name
 
 
 # What every store promises
@@ -279,6 +270,23 @@ def test_every_write_may_fail(project, at, mode, assert_healthy):
     with LocalStore(project.path) as store:
         for weight in store.load_batch(store.list_weights()).values():
             assert weight.data.shape == (64, 64)
+
+
+def test_every_write_may_fail_on_the_way_to_a_remote(project):
+    RemoteStore(project).store(RANDOM, "before")
+    serial = iter(range(1, 10_000))
+
+    def operation(number):
+        with RemoteStore(project.path) as store:
+            store.store(RANDOM + np.float32(number))
+
+    def verify(number, completed):
+        key = weight_key(WeightTensor(RANDOM + np.float32(number)))
+        with RemoteStore(project.path) as store:
+            assert store.exists(key) == completed
+            assert set(store.load_batch([key, "before"])) == ({key, "before"} if completed else {"before"})
+
+    assert fail_each(operation, lambda: next(serial), verify, step=9) > 1
 
 
 # On a remote
