@@ -87,7 +87,7 @@ class KeptStore(WeightStore):
             ObjectMissingError: an object cannot be had.
         """
         found = self._manifests(self._kept(), hash_keys)
-        self._bring(part for one in found.values() for part in object_ids(one))
+        self._bring({part: key for key, one in found.items() for part in object_ids(one)})
         store = self._workspace.store
         return {
             key: WeightTensor(stored=stored_tensors(one, store)[0], metadata=self._metadata(one))
@@ -164,7 +164,7 @@ class KeptStore(WeightStore):
 
     def _metadata(self, manifest: Manifest) -> WeightMetadata:
         entry = manifest.tensors[0]
-        self._bring(manifest.rest)
+        self._bring(dict.fromkeys(manifest.rest, manifest.tensors[0].name))
         store = self._workspace.store
         said = _said(b"".join(store.read(part, store.limits.header_bytes) for part in manifest.rest))
         return WeightMetadata(
@@ -181,11 +181,15 @@ class KeptStore(WeightStore):
     def _is_whole(self, blob: str) -> bool:
         """Whether the objects of a tensor that is kept are where they belong."""
 
-    def _bring(self, wanted: Iterable[ObjectId]) -> None:
-        missing = find_incomplete(self._workspace.store, tuple(dict.fromkeys(wanted)))
+    def _bring(self, wanted: Mapping[ObjectId, str]) -> None:
+        """Have objects here, each named by the key of its tensor."""
+        missing = find_incomplete(self._workspace.store, tuple(wanted))
         if missing and (missing := self._fetch(missing)):
+            keys = sorted({wanted[one] for one in missing if one in wanted}) or sorted(set(wanted.values()))
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise ObjectMissingError(
-                f"{len(missing)} objects of tensors cannot be had", hint="git coral fsck"
+                f"the values of the tensor {keys[0]!a}{more} cannot be had",
+                hint="whoever has them: store them again",
             )
 
 

@@ -11,7 +11,7 @@ from coral_git.api.strategies import MergeStrategy
 from coral_git.api.versions import Commit
 from coral_git.api.weights import WeightTensor
 from coral_git.errors import GitError, MergeConflictError, PolicyError, UsageError
-from coral_git.git.revisions import resolve_commit
+from coral_git.git.revisions import list_index, resolve_commit
 from coral_git.manifest.entries import Manifest
 from coral_git.manifest.escape import printable
 from coral_git.manifest.model import object_ids
@@ -233,9 +233,9 @@ def _refuse(workspace: Workspace, result: MergeResult, wanted: Wanted) -> NoRetu
     workspace.objects.close()  # it has the index of before
     reasons = {one.path: one.reason for one in result.files if one.reason}
     names = dict.fromkeys(_contested(workspace, wanted))
-    unmerged = workspace.git.run("diff", "--name-only", "--diff-filter=U", "-z").split(b"\0")
-    for path in filter(None, unmerged):
-        reasons.setdefault(os.fsdecode(path), "both sides changed it")
+    for entry in list_index(workspace.git):
+        if entry.stage:
+            reasons.setdefault(os.fsdecode(entry.path), "both sides changed it")
     workspace.git.run("merge", "--abort")
     raise _conflict_error(list(names), reasons)
 

@@ -161,7 +161,10 @@ def change_fetched(workspace: Workspace, remote: str, change: Change) -> None:
 
     def publish(old: str, new: str) -> None:
         if new:
-            send_history(workspace, [new], remote=remote, command=[remote, f"{new}:{WEIGHTS}"], quiet=True)
+            known = [f"^{old}^{{tree}}"] if old else []  # by the tree: the commits are not related
+            revisions = [new, *known]
+            words = [remote, f"{new}:{WEIGHTS}"]
+            send_history(workspace, revisions, remote=remote, command=words, quiet=True)
         push_commit(workspace, remote, WEIGHTS, old, new)
         words = [FETCHED + remote, new] if new else ["-d", FETCHED + remote]
         git.run("update-ref", *words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,25 @@ def test_stream_of_a_git_that_complains_at_length(repo):
     repo.git("config", "alias.noisy", f"!{noise}; echo out; echo fatal: enough >&2; exit 1")
     with pytest.raises(GitError, match=r"fatal: enough$"), Git(str(repo.path)).stream("noisy") as output:
         assert output.read() == b"out\n"
+
+
+def test_a_stream_that_is_left_early_reads_no_descriptor_any_more(repo):
+    """Its number may belong to another thread's git by then, whose output would be taken away."""
+    rest = "yes; head -c 200000000 /dev/zero | cksum >/dev/null"  # has standard error a little longer
+    repo.git("config", "alias.lingering", f"!({rest}) & echo out")
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError), Git(str(repo.path)).stream("lingering"):
+        raise ZeroDivisionError
+    assert threading.active_count() == before
+
+
+def test_what_git_says_is_kept_off_the_terminal(repo, capfd):
+    git = Git(str(repo.path))
+    assert git.ask("rev-parse", "--is-bare-repository") == (0, b"false\n")
+    code, said = git.ask("cat-file", "blob", "gone")
+    assert (code, b"Not a valid object name gone" in said) == (128, True)
+    assert git.ask("hash-object", "--stdin")[0] == 0  # nothing to read there
+    assert capfd.readouterr() == ("", "")
 
 
 def test_call_uses_the_terminal_of_the_process(repo):
