@@ -8,21 +8,28 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from coral_git.api.repository import Repository
-from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
 from coral_git.git.chains import tip
-from coral_git.history.checkpoints import Checkpoint, epoch_of, list_checkpoints, read_checkpoints
+from coral_git.history.checkpoints import Checkpoint, read_checkpoints
 from coral_git.history.facts import metric_name
 from coral_git.history.goals import Goal
 from coral_git.history.runs import RUNS, Run, read_run
-from coral_git.history.tags import NewTag, make_tag
 from coral_git.integrations.background import Background, Job
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig
-from coral_git.manifest.escape import printable
+from coral_git.integrations.kept_checkpoints import (
+    SavedCheckpoint,
+    choose_checkpoint,
+    drop_others,
+    goal_of,
+    kept_checkpoints,
+    stage_blobs,
+    subject_of,
+    tag_best,
+)
 from coral_git.pipeline.clean import Source
 from coral_git.pipeline.tensors import stored_tensors
 from coral_git.repository import checkpointing, experiments
@@ -49,24 +56,6 @@ class Snapshot(NamedTuple):
     files: Callable[[], Mapping[str, Source]]
     plain: Mapping[str, bytes] = {}
     is_best: bool = False
-
-
-class SavedCheckpoint(NamedTuple):
-    """A checkpoint that is kept.
-
-    Attributes:
-        step: its number.
-        epoch: epochs that had ended; None where that is not known.
-        commit_hash: the id of its commit.
-        metrics: values by name.
-        message: first line of the message of its commit.
-    """
-
-    step: int
-    epoch: int | None
-    commit_hash: str
-    metrics: Mapping[str, float]
-    message: str
 
 
 class RunRecorder:
@@ -117,7 +106,7 @@ class RunRecorder:
     @property
     def goal(self) -> Goal:
         """What makes a checkpoint better than another one."""
-        return Goal(self.config.save_on_best_metric or "loss", self.config.minimize_metric)
+        return goal_of(self.config)
 
     # Writing
 
@@ -174,11 +163,7 @@ class RunRecorder:
 
     def checkpoints(self) -> list[SavedCheckpoint]:
         """The checkpoints that are kept, by step."""
-        found = list_checkpoints(self._workspace.git, self.name)
-        return [
-            SavedCheckpoint(one.step, epoch_of(commit), one.oid, dict(commit.facts.metrics), commit.subject)
-            for one, commit in zip(found, read_checkpoints(self._workspace.git, found), strict=True)
-        ]
+        return kept_checkpoints(self._workspace.git, self.name)
 
     def choose(
         self, commit_hash: str | None = None, *, step: int | None = None, best: bool = False
@@ -190,14 +175,7 @@ class RunRecorder:
             step: its number.
             best: whether the best one is meant, by ``save_on_best_metric``.
         """
-        found = self.checkpoints()
-        if commit_hash is not None:
-            found = [one for one in found if one.commit_hash.startswith(commit_hash)]
-        if step is not None:
-            found = [one for one in found if one.step == step]
-        if best:
-            found = sorted(found, key=lambda one: self.goal.rank(one.metrics))[:1]
-        return found[-1] if found else None
+        return choose_checkpoint(self.checkpoints(), self.goal, commit_hash, step=step, best=best)
 
     def tensors(self, checkpoint: SavedCheckpoint, file: str | None = None) -> Iterator[TensorData]:
         """The tensors of a file of a checkpoint, in file order; what is not here is fetched.
@@ -232,54 +210,21 @@ class RunRecorder:
             for path, content in snapshot.plain.items()
         }
         if not config.auto_commit:
-            self._stage({**stored, **plain})
+            stage_blobs(workspace.git, {**stored, **plain})
             return None
         saved = checkpointing.commit_checkpoint(workspace, self._said(snapshot), stored, plain)
         if snapshot.is_best and config.tag_best_checkpoints:
-            tag = NewTag(f"{self.name}_best", saved.oid, f"best of {self.name}", snapshot.metrics, force=True)
-            make_tag(workspace.git, tag)
-        self._drop()
+            tag_best(workspace.git, self.name, saved.oid, snapshot.metrics)
+        drop_others(workspace, self.name, config)
         return saved
 
     def _said(self, snapshot: Snapshot) -> NewCheckpoint:
-        known = {**snapshot.metrics, "epoch": snapshot.epoch, "step": snapshot.step}
-        try:
-            subject = self.config.commit_message_template.format_map(_Blank(known))
-        except (ValueError, LookupError, TypeError) as error:
-            shown = printable(self.config.commit_message_template)
-            raise UsageError(f"bad commit_message_template '{shown}': {error}") from error
         return NewCheckpoint(
             self.name,
             snapshot.step,
             snapshot.metrics,
-            subject,
+            subject_of(self.config, snapshot.step, snapshot.epoch, snapshot.metrics),
             snapshot.epoch,
             ("best",) if snapshot.is_best else (),
             self.config.branch,
         )
-
-    def _stage(self, blobs: Mapping[bytes, str]) -> None:
-        """Put files into the index, for whoever commits them."""
-        lines = b"".join(b"100644 " + oid.encode() + b"\t" + path + b"\0" for path, oid in blobs.items())
-        self._workspace.git.run("update-index", "-z", "--index-info", input=lines)
-
-    def _drop(self) -> None:
-        """Let go of checkpoints that are not to be kept."""
-        last, best = self.config.keep_last_n_checkpoints, self.config.keep_best_n_checkpoints
-        if last is None and best is None:
-            return
-        found = self.checkpoints()
-        ranked = sorted(found, key=lambda one: self.goal.rank(one.metrics))
-        kept = {one.step for one in (*found[-(last or 1) :], *ranked[: best or 0])}
-        every = self.config.keep_checkpoint_every_n_epochs
-        if every:
-            kept.update(one.step for one in found if one.epoch is not None and one.epoch % every == 0)
-        all_of_them = list_checkpoints(self._workspace.git, self.name)
-        checkpointing.drop_checkpoints(self._workspace, [one for one in all_of_them if one.step not in kept])
-
-
-class _Blank(dict[str, Any]):
-    """What a message names and nobody knows stays as it is."""
-
-    def __missing__(self, key: str) -> str:
-        return f"{{{key}}}"
