@@ -93,6 +93,11 @@ class Repository(Revisions):
         """The weight file that tensors go into, from the root of the work tree."""
         return self._file
 
+    @property
+    def delta_config(self) -> DeltaConfig | None:
+        """How tensors are stored, where that was said."""
+        return self._config
+
     # Writing
 
     def stage_weights(
