@@ -202,19 +202,30 @@ def _value(name: str, found: Any) -> IndexedValue:
 
 
 def _paths(found: Any, names: set[str]) -> Iterable[tuple[str, Path]]:
+    """Places in the state: the leaves of a tree of dictionaries and lists."""
     lengths: dict[Path, int] = {}
-    for name, path in _dict(found):
-        if not isinstance(path, list) or not 0 < len(path) <= _DEEPEST or type(path[0]) is not str:
+    leaves: set[Path] = set()
+    inner: dict[Path, type] = {}
+    for name, parts in _dict(found):
+        if not isinstance(parts, list) or not 0 < len(parts) <= _DEEPEST or type(parts[0]) is not str:
             raise _bad(f"the place of '{printable(name)}' in the state is odd")
-        if any(type(part) not in (str, int) or (type(part) is int and part < 0) for part in path):
-            raise _bad(f"the place of '{printable(name)}' in the state is odd")
+        path: Path = tuple(parts)
         for depth, part in enumerate(path):
-            if type(part) is int:
-                lengths[tuple(path[:depth])] = max(lengths.get(tuple(path[:depth]), 0), part)
-        yield name, tuple(path)
+            if inner.setdefault(path[:depth], type(part)) is not type(part):
+                raise _bad(f"the place of '{printable(name)}' in the state is odd")
+            if type(part) is int and part >= 0:
+                lengths[path[:depth]] = max(lengths.get(path[:depth], 0), part)
+            elif type(part) is not str:
+                raise _bad(f"the place of '{printable(name)}' in the state is odd")
+        if path in leaves:
+            raise _bad(f"the place of '{printable(name)}' in the state is that of something else")
+        leaves.add(path)
         names.discard(name)
+        yield name, path
     if names:
         raise _bad(f"nobody knows where '{printable(min(names))}' is in the state")
+    if leaves & inner.keys():
+        raise _bad("something has a place within something else")
     if sum(lengths.values()) > _LONGEST_LISTS:
         raise _bad("a list of the state is too long")
 
