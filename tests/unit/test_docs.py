@@ -225,7 +225,7 @@ def test_a_session_of_the_guide_works(shell, page, program):
         assert is_shown_in(step.output, printed), f"$ {step.command}\n" + "\n".join(printed)
 
 
-@pytest.mark.parametrize("page", ["python.md", "training.md"])
+@pytest.mark.parametrize("page", ["python.md", "training.md", "distributed.md"])
 def test_the_programs_of_the_guide_work(shell, page):
     text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
