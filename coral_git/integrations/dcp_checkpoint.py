@@ -35,6 +35,8 @@ Place = Repository | str | os.PathLike[str]
 """A repository, or where one is."""
 
 _MOST_DIGITS = 12
+_NEIGHBOURS = "LOCAL_WORLD_SIZE"
+"""How many processes of the job this machine has, as torchrun says."""
 
 
 class Which(TypedDict, total=False):
@@ -56,14 +58,20 @@ class Which(TypedDict, total=False):
 
 
 def workspace_of(repository: Place) -> Workspace:
-    """A repository as the engine sees it; whoever asks closes it.
+    """A repository as the engine sees it; whoever asks closes it. Processes of one machine share its cores.
 
     Raises:
         NotARepositoryError: there is none.
     """
     if isinstance(repository, Repository):
-        return repository.new_workspace()
-    return Workspace.open(os.path.abspath(os.fspath(repository)))
+        workspace = repository.new_workspace()
+    else:
+        workspace = Workspace.open(os.path.abspath(os.fspath(repository)))
+    neighbours = os.environ.get(_NEIGHBOURS, "")
+    if neighbours.isascii() and neighbours.isdigit():
+        threads = max(1, workspace.settings.threads // max(1, int(neighbours)))
+        workspace.settings = workspace.settings._replace(threads=threads)
+    return workspace
 
 
 def step_of(checkpoint_id: object) -> int | None:
@@ -90,7 +98,7 @@ def find_commit(workspace: Workspace, run: str | None, which: Which) -> str:
     if chosen is None:
         raise UsageError(
             f"the run '{printable(run)}' has no such checkpoint",
-            hint=f"git coral experiment show, or fetch {printable(run)}",
+            hint="see 'git coral experiment show'; 'git coral experiment fetch' gets what others saved",
         )
     return chosen.commit_hash
 

@@ -115,10 +115,11 @@ def render(index: Index, limits: Limits) -> bytes:
     tensors = {name: _tensor_json(one) for name, one in index.tensors.items()}
     values = {name: {"rank": one.rank, "value": one.tree} for name, one in index.values.items()}
     head = f'{{"{_VERSION_KEY}":{VERSION},\n"tensors":'
-    paths = (
-        "null" if index.paths is None else _lines({name: list(path) for name, path in index.paths.items()})
-    )
-    text = f'{head}{_lines(tensors)},\n"values":{_lines(values)},\n"paths":{paths}}}\n'
+    try:
+        paths = "null" if index.paths is None else _lines(index.paths)
+        text = f'{head}{_lines(tensors)},\n"values":{_lines(values)},\n"paths":{paths}}}\n'
+    except ValueError as error:
+        raise UsageError(f"this state cannot be kept: {error}") from error
     data = text.encode("ascii")
     try:
         parse(data, limits)

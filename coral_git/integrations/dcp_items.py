@@ -23,7 +23,11 @@ from coral_git.integrations.dcp_index import (
 )
 from coral_git.integrations.dcp_torch import dtype_of, shard_data
 from coral_git.integrations.state import take_apart
+from coral_git.limits import DEFAULT_LIMITS
 from coral_git.manifest.escape import printable
+
+_ROOM = 128
+"""Bytes of a name that are for what is added to it."""
 
 
 class Stored(NamedTuple):
@@ -47,7 +51,7 @@ def shard_of(item: WriteItem, planner: SavePlanner) -> list[TensorData]:
         UsageError: it cannot be kept, or is not what was planned.
     """
     assert item.tensor_data is not None
-    name, planned = item.index.fqn, item.tensor_data
+    name, planned = _checked(item.index.fqn), item.tensor_data
     value = planner.resolve_data(item)
     if not is_torch(value):
         raise UsageError(f"'{printable(name)}' was planned as a tensor, and is none")
@@ -67,7 +71,7 @@ def value_of_item(item: WriteItem, planner: SavePlanner) -> tuple[Any, list[Tens
     Raises:
         UsageError: it cannot be kept.
     """
-    name = item.index.fqn
+    name = _checked(item.index.fqn)
     lookup = getattr(planner, "lookup_object", None)
     if lookup is None:
         raise UsageError(f"{type(planner).__name__} cannot say what '{printable(name)}' is, only pickle it")
@@ -80,6 +84,21 @@ def value_of_item(item: WriteItem, planner: SavePlanner) -> tuple[Any, list[Tens
         make = shard_data if is_torch(value) else tensor_data
         found.append(make(value_name(name, place), value))
     return tree, found
+
+
+def _checked(name: str) -> str:
+    """A name that an index may have, and a file where something is added to it.
+
+    Raises:
+        UsageError: it is too long, or no text.
+    """
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        length = 0
+    if not 0 < length <= DEFAULT_LIMITS.name_bytes - _ROOM:
+        raise UsageError(f"'{printable(name[:80])}' cannot be the name of a tensor or a value")
+    return name
 
 
 def index_of(metadata: Metadata, results: list[list[WriteResult]]) -> Index:

@@ -71,6 +71,7 @@ class CoralStorageWriter(StorageWriter):
         self._config = config or CheckpointConfig()
         self._new = NewDistributed(run, step, epoch, measured)
         self._given: int | None = None
+        self._saving = self._new
         self._rank = 0
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
@@ -99,6 +100,8 @@ class CoralStorageWriter(StorageWriter):
         if not kwargs.get("use_collectives", True):
             raise UsageError("processes that save without collectives cannot make one checkpoint")
         self._rank = int(kwargs.get("rank", 0))
+        self._saving = self._new if self._given is None else self._new._replace(step=self._given)
+        self._given = None
         if is_coordinator:
             with closing(self._open()) as workspace:
                 check_name(workspace.git, RUNS + self._new.run, self._new.run)
@@ -150,20 +153,14 @@ class CoralStorageWriter(StorageWriter):
         index = index_of(metadata, results)
         said = [one.storage_data for of_rank in results for one in of_rank]
         blobs = {os.fsencode(rank_file(one.rank)): one.blob for one in said if one.blob}
-        step, self._given = self._given, None
-        new = self._new if step is None else self._new._replace(step=step)
         with closing(self._open()) as workspace:
-            commit_distributed(workspace, new, self._config, index, blobs)
+            commit_distributed(workspace, self._saving, self._config, index, blobs)
 
     def _open(self) -> Workspace:
-        """The repository; processes of one machine share its cores."""
-        place = Repository(self._path, delta_config=self._delta_config) if self._delta_config else self._path
-        workspace = workspace_of(place)
-        neighbours = os.environ.get("LOCAL_WORLD_SIZE", "")
-        if neighbours.isascii() and neighbours.isdigit():
-            threads = max(1, workspace.settings.threads // max(1, int(neighbours)))
-            workspace.settings = workspace.settings._replace(threads=threads)
-        return workspace
+        if self._delta_config is None:
+            return workspace_of(self._path)
+        with Repository(self._path, delta_config=self._delta_config) as repository:
+            return workspace_of(repository)
 
     def _store(self, tensors: list[TensorData]) -> str:
         header, ordered = safetensors_header(tensors, {})
