@@ -66,14 +66,13 @@ def tensor_data(name: str, value: Any) -> TensorData:
     """
     found = value if is_torch(value) else _little_endian(np.asarray(value))
     dtype_name = str(found.dtype).removeprefix("torch.") if is_torch(found) else found.dtype.name
-    if dtype_name not in _NAMES:
+    dtype = dtype_named(dtype_name)
+    if dtype is None:
         raise UsageError(f"tensor {name!a} has the dtype {dtype_name}, which cannot be stored")
     data = _torch_bytes(found) if is_torch(found) else _bytes(found)
     shape = tuple(found.shape)
     view = memoryview(data)
-    return TensorData(
-        name, DTYPES[_NAMES[dtype_name]], shape, lambda start, length: view[start : start + length]
-    )
+    return TensorData(name, dtype, shape, lambda start, length: view[start : start + length])
 
 
 def read_all(source: TensorData) -> bytearray:
@@ -116,8 +115,14 @@ def array_of(data: Buffer, dtype: DType, shape: tuple[int, ...]) -> NDArray[Any]
     return np.frombuffer(data, numpy_dtype(dtype)).reshape(shape)
 
 
-def torch_of(data: bytearray, dtype: DType, shape: tuple[int, ...]) -> torch.Tensor:
-    """The bytes of a tensor as a tensor of torch, which owns them.
+def dtype_named(name: str) -> DType | None:
+    """Our dtype for what numpy and torch call so; None where no file of weights has it."""
+    found = _NAMES.get(name.removeprefix("torch."))
+    return None if found is None else DTYPES[found]
+
+
+def torch_dtype(dtype: DType) -> torch.dtype:
+    """The dtype of torch for one of ours.
 
     Raises:
         UsageError: torch has no such dtype, or is not installed.
@@ -128,8 +133,20 @@ def torch_of(data: bytearray, dtype: DType, shape: tuple[int, ...]) -> torch.Ten
         raise UsageError("torch is not installed", hint="pip install torch") from error
     name = _BACK.get(dtype.name, "")
     found = getattr(torch, name, None)
-    if found is None:
+    if not isinstance(found, torch.dtype):
         raise UsageError(f"torch has no dtype for {dtype.name}")
+    return found
+
+
+def torch_of(data: bytearray, dtype: DType, shape: tuple[int, ...]) -> torch.Tensor:
+    """The bytes of a tensor as a tensor of torch, which owns them.
+
+    Raises:
+        UsageError: torch has no such dtype, or is not installed.
+    """
+    found = torch_dtype(dtype)
+    import torch
+
     if not data:
         return torch.empty(shape, dtype=found)
     return torch.frombuffer(data, dtype=found).reshape(shape)

@@ -104,6 +104,11 @@ class Repository(Sharing):
         place = clone_silently(os.fspath(url), None if path is None else os.fspath(path), branch)
         return cls(place, delta_config=delta_config, file=file)
 
+    @property
+    def delta_config(self) -> DeltaConfig | None:
+        """How tensors are stored, where that was said."""
+        return self._config
+
     def stage_weights(
         self,
         weights: Mapping[str, Any],

@@ -9,23 +9,30 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from coral_git.api.repository import Repository
-from coral_git.errors import CoralError, LockedError, UsageError
+from coral_git.errors import CoralError
 from coral_git.formats.base import TensorData
 from coral_git.git.chains import tip
-from coral_git.history.checkpoints import Checkpoint, epoch_of, list_checkpoints, read_checkpoints
+from coral_git.history.checkpoints import Checkpoint, read_checkpoints
 from coral_git.history.facts import metric_name
 from coral_git.history.goals import Goal
 from coral_git.history.runs import RUNS, Run, read_run
-from coral_git.history.tags import NewTag, make_tag
 from coral_git.integrations.background import Background, Job
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig
-from coral_git.maintenance.gc import free_dropped
-from coral_git.manifest.escape import printable
+from coral_git.integrations.kept_checkpoints import (
+    SavedCheckpoint,
+    choose_checkpoint,
+    drop_others,
+    free_room,
+    goal_of,
+    kept_checkpoints,
+    stage_blobs,
+    subject_of,
+    tag_best,
+)
 from coral_git.pipeline.clean import Source
 from coral_git.pipeline.tensors import stored_tensors
 from coral_git.repository import checkpointing, experiments
@@ -55,24 +62,6 @@ class Snapshot(NamedTuple):
     files: Callable[[], Mapping[str, Source]]
     plain: Mapping[str, bytes] = {}
     is_best: bool = False
-
-
-class SavedCheckpoint(NamedTuple):
-    """A checkpoint that is kept.
-
-    Attributes:
-        step: its number.
-        epoch: epochs that had ended; None where that is not known.
-        commit_hash: the id of its commit.
-        metrics: values by name.
-        message: first line of the message of its commit.
-    """
-
-    step: int
-    epoch: int | None
-    commit_hash: str
-    metrics: Mapping[str, float]
-    message: str
 
 
 class RunRecorder:
@@ -126,7 +115,7 @@ class RunRecorder:
     @property
     def goal(self) -> Goal:
         """What makes a checkpoint better than another one."""
-        return Goal(self.config.save_on_best_metric or "loss", self.config.minimize_metric)
+        return goal_of(self.config)
 
     # Writing
 
@@ -184,11 +173,7 @@ class RunRecorder:
 
     def checkpoints(self) -> list[SavedCheckpoint]:
         """The checkpoints that are kept, by step."""
-        found = list_checkpoints(self._workspace.git, self.name)
-        return [
-            SavedCheckpoint(one.step, epoch_of(commit), one.oid, dict(commit.facts.metrics), commit.subject)
-            for one, commit in zip(found, read_checkpoints(self._workspace.git, found), strict=True)
-        ]
+        return kept_checkpoints(self._workspace.git, self.name)
 
     def choose(
         self, commit_hash: str | None = None, *, step: int | None = None, best: bool = False
@@ -200,14 +185,7 @@ class RunRecorder:
             step: its number.
             best: whether the best one is meant, by ``save_on_best_metric``.
         """
-        found = self.checkpoints()
-        if commit_hash is not None:
-            found = [one for one in found if one.commit_hash.startswith(commit_hash)]
-        if step is not None:
-            found = [one for one in found if one.step == step]
-        if best:
-            found = sorted(found, key=lambda one: self.goal.rank(one.metrics))[:1]
-        return found[-1] if found else None
+        return choose_checkpoint(self.checkpoints(), self.goal, commit_hash, step=step, best=best)
 
     def tensors(self, checkpoint: SavedCheckpoint, file: str | None = None) -> Iterator[TensorData]:
         """The tensors of a file of a checkpoint, in file order; what is not here is fetched.
@@ -242,12 +220,11 @@ class RunRecorder:
             for path, content in snapshot.plain.items()
         }
         if not config.auto_commit:
-            self._stage({**stored, **plain})
+            stage_blobs(workspace.git, {**stored, **plain})
             return None
         saved = checkpointing.commit_checkpoint(workspace, self._said(snapshot), stored, plain)
         if snapshot.is_best and config.tag_best_checkpoints:
-            tag = NewTag(f"{self.name}_best", saved.oid, f"best of {self.name}", snapshot.metrics, force=True)
-            make_tag(workspace.git, tag)
+            tag_best(workspace.git, self.name, saved.oid, snapshot.metrics)
         try:
             self._drop()
         except (CoralError, OSError) as error:  # what was saved is saved
@@ -255,54 +232,23 @@ class RunRecorder:
         return saved
 
     def _said(self, snapshot: Snapshot) -> NewCheckpoint:
-        known = {**snapshot.metrics, "epoch": snapshot.epoch, "step": snapshot.step}
-        try:
-            subject = self.config.commit_message_template.format_map(_Blank(known))
-        except (ValueError, LookupError, TypeError) as error:
-            shown = printable(self.config.commit_message_template)
-            raise UsageError(f"bad commit_message_template '{shown}': {error}") from error
         return NewCheckpoint(
             self.name,
             snapshot.step,
             snapshot.metrics,
-            subject,
+            subject_of(self.config, snapshot.step, snapshot.epoch, snapshot.metrics),
             snapshot.epoch,
             ("best",) if snapshot.is_best else (),
             self.config.branch,
         )
 
-    def _stage(self, blobs: Mapping[bytes, str]) -> None:
-        """Put files into the index, for whoever commits them."""
-        lines = b"".join(b"100644 " + oid.encode() + b"\t" + path + b"\0" for path, oid in blobs.items())
-        self._workspace.git.run("update-index", "-z", "--index-info", input=lines)
-
     def _drop(self) -> None:
-        """Let go of checkpoints that are not to be kept."""
-        last, best = self.config.keep_last_n_checkpoints, self.config.keep_best_n_checkpoints
-        if last is None and best is None:
-            return
-        found = self.checkpoints()
-        ranked = sorted(found, key=lambda one: self.goal.rank(one.metrics))
-        kept = {one.step for one in (*found[-(last or 1) :], *ranked[: best or 0])}
-        every = self.config.keep_checkpoint_every_n_epochs
-        if every:
-            kept.update(one.step for one in found if one.epoch is not None and one.epoch % every == 0)
-        going = [one for one in list_checkpoints(self._workspace.git, self.name) if one.step not in kept]
-        checkpointing.drop_checkpoints(self._workspace, going)
-        self._dropped += len(going)
-        if self._dropped >= max(_FREE_AFTER, len(kept)):
+        """Let go of checkpoints that are not to be kept, and now and then of what the store has of them."""
+        self._dropped += drop_others(self._workspace, self.name, self.config)
+        if self._dropped >= _FREE_AFTER:
             self._free()
 
     def _free(self) -> None:
-        """Let the store have the room of what was dropped; when another gc is at it, the next time."""
-        if self._dropped and self.config.free_dropped and not self.config.branch:
-            with suppress(LockedError):
-                free_dropped(self._workspace)
-                self._dropped = 0
-
-
-class _Blank(dict[str, Any]):
-    """What a message names and nobody knows stays as it is."""
-
-    def __missing__(self, key: str) -> str:
-        return f"{{{key}}}"
+        """Free the room of what was dropped; when that cannot be, the next time."""
+        if self._dropped and free_room(self._workspace, self.config):
+            self._dropped = 0

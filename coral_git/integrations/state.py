@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,37 @@ def flatten(value: Any) -> dict[str, Any]:
     Raises:
         UsageError: a part of it is nothing that can be kept; the message says where.
     """
-    tensors: dict[str, Any] = {}
-    text = json.dumps(_encode(value, "", tensors, 0), separators=(",", ":"))
+    tree, tensors = take_apart(value)
+    text = json.dumps(tree, separators=(",", ":"))
     tensors[STATE] = np.frombuffer(text.encode(), np.uint8)
     return tensors
+
+
+def take_apart(value: Any) -> tuple[Any, dict[str, Any]]:
+    """A state as what JSON can say, and the tensors that it names.
+
+    Raises:
+        UsageError: a part of it is nothing that can be kept; the message says where.
+    """
+    tensors: dict[str, Any] = {}
+    return _encode(value, "", tensors, 0), tensors
+
+
+def put_together(tree: Any, tensor: Callable[[str], Any], array: Callable[[str], Any]) -> Any:
+    """The state that ``take_apart`` took apart.
+
+    Args:
+        tree: what it made of it; JSON in between does no harm.
+        tensor: gives what was a tensor of torch, by name.
+        array: gives what was an array of numpy, by name.
+
+    Raises:
+        IntegrityError: this is no state.
+    """
+    try:
+        return _decode(tree, tensor, array, 0)
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
+        raise IntegrityError(f"this is no state of a training: {error}") from error
 
 
 def unflatten(tensors: Mapping[str, Any]) -> Any:
@@ -46,9 +73,9 @@ def unflatten(tensors: Mapping[str, Any]) -> Any:
     """
     try:
         tree = json.loads(np.asarray(tensors[STATE]).tobytes())
-        return _decode(tree, tensors, 0)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise IntegrityError(f"this is no state of a training: {error}") from error
+    return put_together(tree, tensors.__getitem__, tensors.__getitem__)
 
 
 def _encode(value: Any, place: str, tensors: dict[str, Any], depth: int) -> Any:
@@ -90,7 +117,7 @@ def _keep(value: Any, place: str, tensors: dict[str, Any]) -> str:
     return name
 
 
-def _decode(tree: Any, tensors: Mapping[str, Any], depth: int) -> Any:
+def _decode(tree: Any, tensor: Callable[[str], Any], array: Callable[[str], Any], depth: int) -> Any:
     if depth > _DEEPEST:
         raise ValueError("it is nested too deep")
     if not isinstance(tree, list):
@@ -101,12 +128,14 @@ def _decode(tree: Any, tensors: Mapping[str, Any], depth: int) -> Any:
     if kind == "y":
         return base64.b64decode(value, validate=True)
     if kind in ("l", "t"):
-        items = [_decode(one, tensors, depth + 1) for one in value]
+        items = [_decode(one, tensor, array, depth + 1) for one in value]
         return items if kind == "l" else tuple(items)
     if kind == "d":
-        return {_decode(key, tensors, depth + 1): _decode(one, tensors, depth + 1) for key, one in value}
-    if kind in ("x", "n"):
-        return tensors[value]
+        return dict([_decode(one, tensor, array, depth + 1) for one in pair] for pair in value)
+    if kind == "x":
+        return tensor(value)
+    if kind == "n":
+        return array(value)
     if kind == "g":
-        return tensors[value][()]
+        return array(value)[()]
     raise ValueError(f"unknown kind {kind!a}")

@@ -238,7 +238,7 @@ def test_the_session_of_the_examples_works(shell):
     check_session((examples / "README.md").read_text(encoding="utf-8"), shell, least=7)
 
 
-@pytest.mark.parametrize("page", ["python.md", "training.md"])
+@pytest.mark.parametrize("page", ["python.md", "training.md", "distributed.md"])
 def test_the_programs_of_the_guide_work(shell, page):
     text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
