@@ -207,7 +207,7 @@ def base_search(workspace: Workspace) -> BaseSearch | None:
     """What finds bases under other names; None where nothing is stored yet."""
     if not workspace.store.packs():
         return None
-    from coral_git.pipeline.similar import SimilarObjects  # imports numpy
+    from coral_git.pipeline.similar import SimilarObjects
 
     return SimilarObjects(workspace.store, workspace.settings.similarity_threshold)
 
