@@ -19,9 +19,9 @@ from coral_git.codecs.strategies import Strategy
 from coral_git.errors import IntegrityError, from_os_error
 from coral_git.formats.assemblers import assembler_by_name
 from coral_git.formats.base import CannotAssemble, Checksum, Layout, TensorData, TensorSegment
+from coral_git.formats.menders import mender_by_name
 from coral_git.formats.mending import covering, mend
 from coral_git.formats.registry import read_layout
-from coral_git.formats.writers import mender_by_name
 from coral_git.limits import MIB
 from coral_git.manifest.build import build
 from coral_git.manifest.entries import Manifest, TensorEntry

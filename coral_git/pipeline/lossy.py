@@ -24,9 +24,9 @@ from coral_git.codecs.strategies import Strategy
 from coral_git.codecs.sub import pad_base
 from coral_git.errors import CoralError, UsageError, from_os_error
 from coral_git.formats.base import Layout, Mender
+from coral_git.formats.menders import mender_by_name
 from coral_git.formats.mending import covering, mend
 from coral_git.formats.registry import read_layout
-from coral_git.formats.writers import mender_by_name
 from coral_git.git.worktree import WorkTreeFile
 from coral_git.manifest.parts import Part
 from coral_git.manifest.parts import parts as list_parts
