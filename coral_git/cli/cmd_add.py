@@ -65,10 +65,13 @@ def command(
 def _add(paths: tuple[str, ...], delta_type: DeltaType | None, force: bool, dry_run: bool) -> None:
     """Run git's own command, which says itself what is wrong."""
     from coral_git.git.command import Git
-    from coral_git.pipeline.delta_types import ENVIRONMENT
 
     options = ["--force"] * force + ["--dry-run"] * dry_run
-    environment = {ENVIRONMENT: str(delta_type)} if delta_type else None
+    environment = {}
+    if delta_type is not None:
+        from coral_git.pipeline.delta_types import ENVIRONMENT
+
+        environment[ENVIRONMENT] = str(delta_type)
     status = Git().call("add", *options, "--", *paths, env=environment)
     if status:
         raise ProblemsFound("git add failed")
