@@ -209,6 +209,7 @@ def run_session(steps: list[Step], folder: Path) -> list[tuple[int, list[str]]]:
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "program"),
     [("getting-started.md", "make_model.py"), ("merging.md", "tune.py"), ("experiments.md", "train.py")],
@@ -225,6 +226,7 @@ def test_a_session_of_the_guide_works(shell, page, program):
         assert is_shown_in(step.output, printed), f"$ {step.command}\n" + "\n".join(printed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["python.md", "training.md"])
 def test_the_programs_of_the_guide_work(shell, page):
     text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")

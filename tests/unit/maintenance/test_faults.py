@@ -65,6 +65,7 @@ def test_add(copies, model, fault):
     assert fail_each(add, prepare, verify, **fault) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", MODES, ids=["eio", "enospc", "kill"])
 def test_gc(copies, model, fault):
     """One pack is dead, one is mixed, eight are merged, and something was left over."""

@@ -179,6 +179,7 @@ def test_a_damaged_version_is_an_error_that_names_the_tensor(repo):
         merge_file(repo.workspace, PATH, base, (ours, theirs), choices("average"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", [{"mode": "error", "code": errno.ENOSPC}, {"mode": "kill"}], ids=["full", "kill"]
 )
