@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from coral_git.cli.options import dry_run_option, json_option, print_json, quiet_option
 from coral_git.config import parse_delta_type
 from coral_git.errors import ProblemsFound, UsageError
-from coral_git.git.attributes import check_attr
-from coral_git.pipeline.delta_types import ENVIRONMENT
-from coral_git.pipeline.lossy import LossReport, TensorLoss, make_lossy
 from coral_git.pipeline.progress import Progress, format_size
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import DeltaType
+
+if TYPE_CHECKING:  # it computes, and imports what that takes
+    from coral_git.pipeline.lossy import LossReport, TensorLoss
 
 
 @click.command("add")
@@ -66,7 +67,11 @@ def _add(paths: tuple[str, ...], delta_type: DeltaType | None, force: bool, dry_
     from coral_git.git.command import Git
 
     options = ["--force"] * force + ["--dry-run"] * dry_run
-    environment = {ENVIRONMENT: str(delta_type)} if delta_type else None
+    environment = {}
+    if delta_type is not None:
+        from coral_git.pipeline.delta_types import ENVIRONMENT
+
+        environment[ENVIRONMENT] = str(delta_type)
     status = Git().call("add", *options, "--", *paths, env=environment)
     if status:
         raise ProblemsFound("git add failed")
@@ -81,6 +86,9 @@ def _quantize(
     quiet: bool,
 ) -> list[LossReport]:
     """Change the files that the paths name and that are weights."""
+    from coral_git.git.attributes import check_attr
+    from coral_git.pipeline.lossy import make_lossy
+
     listed = workspace.git_in(os.getcwd()).run(
         "ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", "--", *paths
     )

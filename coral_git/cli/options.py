@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -34,14 +33,20 @@ def _scope(context: click.Context, _parameter: click.Parameter, value: str | Non
 
 def print_json(value: object) -> None:
     """Print a value as JSON with a stable order of keys."""
-    click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))
+    click.echo(_json(value))
 
 
 def print_json_list(values: Iterable[object]) -> None:
     """Print values as a JSON list while they come."""
     lead = "[\n"
     for value in values:
-        text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True)
+        text = _json(value)
         click.echo(lead + "  " + text.replace("\n", "\n  "), nl=False)
         lead = ",\n"
     click.echo("[]" if lead == "[\n" else "\n]")
+
+
+def _json(value: object) -> str:
+    import json  # most people read
+
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from coral_git.formats.base import Assembler
-from coral_git.formats.gguf_assembler import GgufAssembler
-from coral_git.formats.npz_assembler import NpzAssembler
-from coral_git.formats.safetensors_assembler import SafetensorsAssembler
+from typing import cast
 
-ASSEMBLERS: tuple[Assembler, ...] = (SafetensorsAssembler(), NpzAssembler(), GgufAssembler())
-"""One for each format that can be assembled."""
+from coral_git.formats.base import Assembler
+from coral_git.formats.late import make
+
+ASSEMBLERS = {
+    "safetensors": "safetensors_assembler:SafetensorsAssembler",
+    "npz": "npz_assembler:NpzAssembler",
+    "gguf": "gguf_assembler:GgufAssembler",
+}
+"""Name of the reader → module and class, for each format that can be assembled."""
 
 
 def assembler_by_name(format_name: str) -> Assembler | None:
@@ -17,5 +21,5 @@ def assembler_by_name(format_name: str) -> Assembler | None:
     Args:
         format_name: the name of the reader, with its version (``"gguf/1"``) or without.
     """
-    name = format_name.partition("/")[0]
-    return next((one for one in ASSEMBLERS if one.name == name), None)
+    place = ASSEMBLERS.get(format_name.partition("/")[0])
+    return None if place is None else cast("Assembler", make(place))

@@ -7,37 +7,29 @@ import sys
 
 from coral_git.errors import CoralError
 from coral_git.formats.base import HEAD_BYTES, MAX_TENSORS, FormatReader, Layout, NotThisFormat
-from coral_git.formats.gguf import GgufReader
-from coral_git.formats.hdf5 import Hdf5Reader
-from coral_git.formats.keras import KerasReader
-from coral_git.formats.mlpackage import MlpackageReader
-from coral_git.formats.msgpack import MsgpackReader
-from coral_git.formats.npy import NpyReader
-from coral_git.formats.npz import NpzReader
-from coral_git.formats.onnx import OnnxReader
-from coral_git.formats.safetensors import SafetensorsReader
-from coral_git.formats.tflite import TfliteReader
-from coral_git.formats.torch_legacy import TorchLegacyReader
-from coral_git.formats.torch_zip import TorchZipReader
+from coral_git.formats.late import LateReader
 from coral_git.limits import Limits
 from coral_git.types import ByteSource, tensor_bytes
 
 ENTRY_POINT_GROUP = "coral_git.formats"
 """Installed packages offer further readers here: objects, or classes to be called without arguments."""
 
+_ZIP = (b"PK\3\4",)
+_MAPS = tuple(bytes([first]) for first in (*range(0x81, 0x90), 0xDE, 0xDF))
+
 READERS: tuple[FormatReader, ...] = (
-    SafetensorsReader(),
-    TorchZipReader(),
-    TorchLegacyReader(),
-    NpyReader(),
-    KerasReader(),
-    NpzReader(),
-    GgufReader(),
-    Hdf5Reader(),
-    TfliteReader(),
-    MlpackageReader(),
-    OnnxReader(),
-    MsgpackReader(),
+    LateReader("safetensors", "safetensors:SafetensorsReader", (b"{",), sign_at=8),
+    LateReader("torch-zip", "torch_zip:TorchZipReader", _ZIP),
+    LateReader("torch-legacy", "torch_legacy:TorchLegacyReader", (b"\x80",)),
+    LateReader("npy", "npy:NpyReader", (b"\x93NUMPY",)),
+    LateReader("keras", "keras:KerasReader", _ZIP),
+    LateReader("npz", "npz:NpzReader", _ZIP),
+    LateReader("gguf", "gguf:GgufReader", (b"GGUF",)),
+    LateReader("hdf5", "hdf5:Hdf5Reader"),  # a block of the user's may precede the signature
+    LateReader("tflite", "tflite:TfliteReader", (b"TFL3",), sign_at=4),
+    LateReader("mlpackage", "mlpackage:MlpackageReader", (b"\2\0\0\0",), sign_at=4),
+    LateReader("onnx", "onnx:OnnxReader", (b"\x08",)),
+    LateReader("msgpack", "msgpack:MsgpackReader", _MAPS),
 )
 """coral-git's own readers. The first that understands a file wins; installed ones are asked after them."""
 

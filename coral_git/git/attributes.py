@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from coral_git import fsops
 from coral_git.errors import GitError, PolicyError, UsageError, from_os_error
@@ -39,8 +39,7 @@ _TO_ESCAPE = re.compile(rb'[\x00-\x1f\x7f"\\]')
 _GLOB = re.compile(rb"[*?\[\\]")
 
 
-@dataclass(frozen=True, slots=True)
-class TrackedPattern:
+class TrackedPattern(NamedTuple):
     """A pattern that has ``filter=coral``.
 
     Attributes:
@@ -54,8 +53,7 @@ class TrackedPattern:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """A line that gives attributes to a pattern.
 
     Attributes:
@@ -82,13 +80,13 @@ class _Line:
     def without(self, names: Iterable[bytes]) -> _Line:
         """The line without any mention of these attributes."""
         gone = frozenset(names)
-        return replace(
-            self, tokens=tuple(pair for pair in self.tokens if _attribute_name(pair[1]) not in gone)
+        return self._replace(
+            tokens=tuple(pair for pair in self.tokens if _attribute_name(pair[1]) not in gone)
         )
 
     def with_attributes(self, attributes: Iterable[bytes]) -> _Line:
         """The line with these attributes at its end."""
-        return replace(self, tokens=(*self.tokens, *((b" ", attribute) for attribute in attributes)))
+        return self._replace(tokens=(*self.tokens, *((b" ", attribute) for attribute in attributes)))
 
     def render(self) -> bytes:
         """The bytes of the line."""
@@ -139,7 +137,7 @@ def untrack(text: bytes, pattern: bytes) -> bytes:
         line = _parse(raw, first=number == 0)
         if line is None or line.pattern != _effective(pattern) or not line.is_tracked:
             continue
-        rest = replace(line, tokens=tuple(pair for pair in line.tokens if not _is_ours(pair[1])))
+        rest = line._replace(tokens=tuple(pair for pair in line.tokens if not _is_ours(pair[1])))
         bom = _BOM if number == 0 and raw.startswith(_BOM) else b""
         lines[number] = rest.render() if rest.tokens else bom
     return b"".join(lines)
@@ -307,7 +305,7 @@ def _with_merge(line: _Line, merge: bytes) -> _Line:
         (blank, _merge_attribute(merge) if _attribute_name(token) == b"merge" else token)
         for blank, token in line.tokens
     )
-    return replace(line, tokens=tuple(tokens))
+    return line._replace(tokens=tuple(tokens))
 
 
 def _is_ours(token: bytes) -> bool:

@@ -12,8 +12,8 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from coral_git.errors import UsageError
 from coral_git.git.command import Git
@@ -55,8 +55,7 @@ class DriverState(Enum):
     FOREIGN = "foreign"
 
 
-@dataclass(frozen=True, slots=True)
-class DriverReport:
+class DriverReport(NamedTuple):
     """The drivers in force.
 
     Attributes:

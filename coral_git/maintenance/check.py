@@ -16,9 +16,10 @@ from coral_git.maintenance.commit_attributes import open_attributes
 from coral_git.manifest.escape import printable
 from coral_git.manifest.model import Manifest, object_ids
 from coral_git.manifest.parse import claims_manifest, parse
-from coral_git.pipeline.decode import expanded, owner_of
+from coral_git.pipeline.decode import expanded
 from coral_git.pipeline.fetch import fetch_objects
 from coral_git.pipeline.inventory import Inventory
+from coral_git.pipeline.messages import owner_of
 from coral_git.pipeline.stores import git_remotes, open_store, stores_for_push
 from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.base import RemoteStore

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from coral_git.errors import CoralError
 from coral_git.maintenance.whereabouts import Whereabouts
 from coral_git.manifest.escape import printable
-from coral_git.pipeline.decode import expanded, owner_of
+from coral_git.pipeline.decode import expanded
 from coral_git.pipeline.history import read_blob
+from coral_git.pipeline.messages import owner_of
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import ObjectId
 

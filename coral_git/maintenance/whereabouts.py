@@ -52,6 +52,8 @@ def find_blobs(workspace: Workspace, oids: Iterable[str]) -> dict[str, Whereabou
     """
     wanted = list(dict.fromkeys(oids))
     found: dict[str, Whereabouts] = {}
+    if not wanted:
+        return found
     heads = _heads(workspace)
     for start in range(0, len(wanted), _AT_ONCE):
         batch = wanted[start : start + _AT_ONCE]

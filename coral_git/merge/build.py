@@ -19,9 +19,9 @@ from coral_git.codecs.strategies import Strategy
 from coral_git.errors import IntegrityError, from_os_error
 from coral_git.formats.assemblers import assembler_by_name
 from coral_git.formats.base import CannotAssemble, Checksum, Layout, TensorData, TensorSegment
+from coral_git.formats.menders import mender_by_name
 from coral_git.formats.mending import covering, mend
 from coral_git.formats.registry import read_layout
-from coral_git.formats.writers import mender_by_name
 from coral_git.limits import MIB
 from coral_git.manifest.build import build
 from coral_git.manifest.entries import Manifest, TensorEntry
@@ -34,7 +34,6 @@ from coral_git.merge.skeleton import checksums_of
 from coral_git.merge.three_way import Outcome
 from coral_git.merge.worktree import objects_in_work_tree
 from coral_git.pipeline.bases import BaseFinder
-from coral_git.pipeline.clean import base_search, with_bases
 from coral_git.pipeline.delta_types import delta_type_of
 from coral_git.pipeline.encode import Encoder
 from coral_git.pipeline.messages import missing_message
@@ -43,6 +42,7 @@ from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import ReadRange, part_of_bytes, read_ranges
 from coral_git.pipeline.source import FileSource
 from coral_git.pipeline.stored_file import RestSource, layout_of
+from coral_git.pipeline.storing import base_search, with_bases
 from coral_git.pipeline.tensors import StoredBytes
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import Buffer, FileDigest, ObjectId

@@ -11,16 +11,18 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coral_git import fsops
 from coral_git.errors import UsageError, from_os_error
 from coral_git.git.revisions import list_index
 from coral_git.merge.choices import TAKING, Choice, Choices, parse_choice
 from coral_git.merge.conflicts import Conflict
-from coral_git.merge.merge_file import FileMerge
 from coral_git.merge.three_way import Outcome
 from coral_git.pipeline.workspace import Workspace
+
+if TYPE_CHECKING:  # it brings all that a merge needs
+    from coral_git.merge.merge_file import FileMerge
 
 FILE_NAME = "coral-resolved.json"
 _VERSION = 1

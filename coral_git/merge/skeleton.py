@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from blake3 import blake3
 
 from coral_git.formats.base import Checksum
-from coral_git.formats.writers import mender_by_name
+from coral_git.formats.menders import mender_by_name
 from coral_git.manifest.entries import Manifest, TensorEntry
 from coral_git.pipeline.stored_file import RestSource, layout_of
 from coral_git.store.store import Store

@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from blake3 import blake3
 
 from coral_git import fsops
 from coral_git.errors import IntegrityError, ObjectMissingError
 from coral_git.limits import Limits
-from coral_git.manifest.escape import escape_name
 from coral_git.manifest.model import Manifest, Placement, expand, placements
+from coral_git.pipeline.messages import owner_of
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import ReadRange
-from coral_git.store.objects import ObjectReader
-from coral_git.store.store import Store
 from coral_git.types import Buffer, ObjectId
+
+if TYPE_CHECKING:
+    from coral_git.store.objects import ObjectReader
+    from coral_git.store.store import Store
 
 
 def expanded(manifest: Manifest, store: Store) -> Manifest:
@@ -219,22 +221,6 @@ def named(
         return error
     kind = ObjectMissingError if isinstance(error, ObjectMissingError) else IntegrityError
     return kind(f"{error.message} ({owner})", hint=error.hint)
-
-
-def owner_of(manifest: Manifest, object_id: ObjectId) -> str:
-    """What an object is in a manifest, for messages, e.g. ``tensor 'a.b'``; empty when it is unknown."""
-    if object_id in manifest.rest:
-        return "bytes between the tensors"
-    for tensor in manifest.tensors:
-        if object_id in tensor.objects:
-            return f"tensor '{escape_name(tensor.name)}'"
-    for index, chunk in enumerate(manifest.chunks):
-        if chunk.object_id == object_id:
-            return f"chunk {index + 1} of {len(manifest.chunks)}"
-    for table in manifest.tables:
-        if table.object_id == object_id:
-            return "table"
-    return ""
 
 
 def _open(store: Store, placement: Placement) -> ObjectReader:

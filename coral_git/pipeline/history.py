@@ -14,7 +14,8 @@ from coral_git.git.revisions import Blob, list_tree, reachable_blobs
 from coral_git.manifest.escape import printable
 from coral_git.manifest.model import Manifest, object_ids
 from coral_git.manifest.parse import claims_manifest, is_manifest_start, parse
-from coral_git.pipeline.decode import expanded, owner_of
+from coral_git.pipeline.decode import expanded
+from coral_git.pipeline.messages import owner_of
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import ObjectId
 

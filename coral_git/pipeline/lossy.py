@@ -24,20 +24,20 @@ from coral_git.codecs.strategies import Strategy
 from coral_git.codecs.sub import pad_base
 from coral_git.errors import CoralError, UsageError, from_os_error
 from coral_git.formats.base import Layout, Mender
+from coral_git.formats.menders import mender_by_name
 from coral_git.formats.mending import covering, mend
 from coral_git.formats.registry import read_layout
-from coral_git.formats.writers import mender_by_name
 from coral_git.git.worktree import WorkTreeFile
 from coral_git.manifest.parts import Part
 from coral_git.manifest.parts import parts as list_parts
 from coral_git.pipeline.bases import BaseFinder
-from coral_git.pipeline.clean import base_finder, base_search, with_bases
 from coral_git.pipeline.delta_base import BaseOpener, DeltaBase
 from coral_git.pipeline.encode_against import Raw, encode_against, facing_block
 from coral_git.pipeline.manifests import read_manifest
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import ReadRange, hash_part
 from coral_git.pipeline.source import FileSource, identity, open_regular
+from coral_git.pipeline.storing import base_finder, base_search, with_bases
 from coral_git.pipeline.workspace import Workspace
 from coral_git.store.objects import ObjectReader, verify_object
 from coral_git.store.writer import PackWriter

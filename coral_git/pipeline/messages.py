@@ -7,9 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from coral_git.errors import ObjectMissingError
-from coral_git.manifest.escape import printable
+from coral_git.manifest.escape import escape_name, printable
 from coral_git.manifest.model import Manifest
-from coral_git.pipeline.decode import owner_of
 from coral_git.types import ObjectId
 
 _NAMED = 3
@@ -47,3 +46,19 @@ def missing_message(
         f"'{show_path(path)}' lacks {count} ({named}){where}",
         hint="run 'git coral fetch' where the objects can be reached, then 'git coral checkout'",
     )
+
+
+def owner_of(manifest: Manifest, object_id: ObjectId) -> str:
+    """What an object is in a manifest, for messages, e.g. ``tensor 'a.b'``; empty when it is unknown."""
+    if object_id in manifest.rest:
+        return "bytes between the tensors"
+    for tensor in manifest.tensors:
+        if object_id in tensor.objects:
+            return f"tensor '{escape_name(tensor.name)}'"
+    for index, chunk in enumerate(manifest.chunks):
+        if chunk.object_id == object_id:
+            return f"chunk {index + 1} of {len(manifest.chunks)}"
+    for table in manifest.tables:
+        if table.object_id == object_id:
+            return "table"
+    return ""

@@ -10,9 +10,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from coral_git.codecs.facing import can_face
 from coral_git.errors import CoralError
@@ -29,6 +27,10 @@ from coral_git.similarity.sketch import (
 from coral_git.store.sketch_table import SketchRow, SketchTable, Unsketched
 from coral_git.store.store import Store
 from coral_git.types import Element, ObjectId
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _NEAR = 48
 """Bits in which the sketches of similar objects differ at most. A cosine of 0.98 gives 16, give or take 4."""
@@ -56,9 +58,9 @@ class SimilarObjects:
         self._unsketched: dict[int, list[Unsketched]] = {}
 
     def similar(self, part: HashedPart) -> list[ObjectId]:
-        """The objects with the nearest sketches."""
+        """The objects with the nearest sketches; none for a part that has no sketch itself."""
         found = sketches(part.read, part.source.length, part.source.element)
-        return self.nearest(found, part.source.element, part.source.length)
+        return self.nearest(found, part.source.element, part.source.length) if found else []
 
     def is_similar(self, own: bytes, other: bytes, element: Element) -> bool:
         """Whether the cosine of two samples reaches the threshold; always for bytes."""
@@ -129,6 +131,8 @@ class _Reach:
 
     def near(self, bits: bytes, element: Element) -> Iterator[tuple[int, ObjectId]]:
         """The objects that are near, each with its distance in bits."""
+        import numpy as np
+
         if self._words is None:
             self._words = as_words([row.bits for row in self._rows])
         apart = distances(bits, self._words)

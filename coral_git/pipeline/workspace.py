@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from coral_git.config import Settings, read_settings
 from coral_git.git.command import Git
@@ -11,7 +12,9 @@ from coral_git.git.config import GitConfig, read_config
 from coral_git.git.objects import CatFile
 from coral_git.git.repository import GitPaths, discover
 from coral_git.limits import DEFAULT_LIMITS, Limits
-from coral_git.store.store import Store
+
+if TYPE_CHECKING:  # many commands never open it, and it brings the codecs
+    from coral_git.store.store import Store
 
 STORE_NAME = "coral"
 """The directory of the store in the git common directory."""
@@ -80,6 +83,8 @@ class Workspace:
     @cached_property
     def store(self) -> Store:
         """The store; made when it is not there yet."""
+        from coral_git.store.store import Store
+
         make = Store.open if self.has_store else Store.create
         return make(self.store_root, self.limits, fsync=self.settings.fsync)
 

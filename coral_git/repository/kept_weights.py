@@ -16,8 +16,8 @@ from coral_git.formats.base import TensorData
 from coral_git.formats.safetensors_writer import safetensors_header
 from coral_git.git.chains import tip
 from coral_git.git.command import Git
-from coral_git.pipeline.clean import store_tensors
 from coral_git.pipeline.memory_source import MemorySource
+from coral_git.pipeline.storing import store_tensors
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.pushing import push_commit, send_history
 

@@ -13,19 +13,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from coral_git.floats import to_float32
 from coral_git.types import Buffer, Element
+
+if TYPE_CHECKING:  # most objects are too small for a sketch, or have a base by their name
+    import numpy as np
+    import numpy.typing as npt
 
 BITS = 256
 _RUNS, _RUN = 16, 64
 _SAMPLED = _RUNS * _RUN
 _LEAST, _MOST = 13, 18  # reaches, as powers of two
-_LARGEST = np.float32(1e30)  # their sum is finite
+_LARGEST = 1e30  # their sum is finite in float32
 _SEED = b"coral-git sketch 1"
 
 SKETCHED_UNITS = 1 << _LEAST
@@ -59,6 +59,10 @@ def sketches(read: Read, length: int, element: Element) -> list[Sketch]:
 
 
 def _sketch(read: Read, reach: int, element: Element) -> Sketch | None:
+    import numpy as np
+
+    from coral_git.floats import to_float32
+
     step = ((1 << reach) - _RUN) // (_RUNS - 1)
     width = element.width
     sample = b"".join(bytes(read(step * run * width, _RUN * width)) for run in range(_RUNS))
@@ -71,6 +75,8 @@ def _sketch(read: Read, reach: int, element: Element) -> Sketch | None:
 @cache
 def _projections() -> npt.NDArray[np.float32]:
     """Signs, shape (256, 1024), the same everywhere and for ever."""
+    import numpy as np
+
     drawn = np.frombuffer(hashlib.shake_128(_SEED).digest(BITS * _SAMPLED // 8), np.uint8)
     return (np.unpackbits(drawn).astype(np.float32) * 2 - 1).reshape(BITS, _SAMPLED)
 
@@ -82,6 +88,8 @@ def distances(bits: bytes, others: npt.NDArray[np.uint64]) -> npt.NDArray[np.int
         bits: a sketch.
         others: sketches as rows of four 64-bit words, shape (n, 4).
     """
+    import numpy as np
+
     words = np.frombuffer(bits, np.uint64)
     apart: npt.NDArray[np.int64] = np.bitwise_count(others ^ words).sum(axis=1, dtype=np.int64)
     return apart
@@ -89,11 +97,17 @@ def distances(bits: bytes, others: npt.NDArray[np.uint64]) -> npt.NDArray[np.int
 
 def as_words(sketched: Sequence[bytes]) -> npt.NDArray[np.uint64]:
     """Sketches as rows of four 64-bit words, shape (n, 4), for ``distances``."""
+    import numpy as np
+
     return np.frombuffer(b"".join(sketched), np.uint64).reshape(len(sketched), BITS // 64)
 
 
 def cosine(first: Buffer, second: Buffer, element: Element) -> float:
     """The cosine of the angle between two samples of the same length; 0 where one is zero everywhere."""
+    import numpy as np
+
+    from coral_git.floats import to_float32
+
     one = to_float32(first, element).astype(np.float64)
     other = to_float32(second, element).astype(np.float64)
     norms = float(np.linalg.norm(one) * np.linalg.norm(other))

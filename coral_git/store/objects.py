@@ -9,7 +9,6 @@ from blake3 import blake3
 
 from coral_git.codecs.base import Codec
 from coral_git.codecs.facing import base_window, can_face, face
-from coral_git.codecs.registry import codec_by_id
 from coral_git.errors import CoralError, IntegrityError, PolicyError
 from coral_git.limits import Limits
 from coral_git.store.location import Location
@@ -137,6 +136,8 @@ class ObjectReader:
     )  # fmt: skip
 
     def __init__(self, entry: Entry, base: ObjectReader | None) -> None:
+        from coral_git.codecs.registry import codec_by_id  # many commands decode nothing
+
         header = entry.header
         self.object_id = header.object_id
         self.raw_length = header.raw_length

@@ -109,6 +109,17 @@ def test_one_process_serves_many_files(repo, data, count_filters, assert_healthy
     assert_healthy(repo)
 
 
+def test_nothing_is_encoded_when_a_file_is_the_same(repo, data, assert_healthy):
+    repo.commit("one", m__safetensors=data)
+    repo.write("m.safetensors", data)
+    done = repo.run("add", "--all", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.decode().splitlines()}
+    assert "coral_git.pipeline.clean" in loaded
+    for name in ("pipeline.storing", "codecs.registry", "formats.registry", "git.attributes"):
+        assert f"coral_git.{name}" not in loaded
+    assert_healthy(repo)
+
+
 def packet(payload: bytes) -> bytes:
     return b"%04x" % (len(payload) + 4) + payload
 
@@ -144,12 +155,15 @@ def test_nothing_heavy_is_loaded_before_the_handshake(repo, data, python, tmp_pa
     assert_healthy(repo)
 
 
-def test_numpy_is_not_loaded_by_a_clean_of_a_small_file(repo, data, assert_healthy):
+@pytest.mark.parametrize("others", [0, 1])
+def test_numpy_is_not_loaded_by_a_clean_of_a_small_file(others, repo, data, assert_healthy):
+    if others:  # where something is stored, bases are looked for under other names
+        repo.commit("another", other__safetensors=data[:-1] + b"?")
     repo.write("m.safetensors", data)
     done = repo.run("add", "--all", env={"PYTHONPROFILEIMPORTTIME": "1"})
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.decode().splitlines()}
     assert "coral_git.pipeline.clean" in loaded
-    for name in ("click", "rich", "asyncio", "concurrent.futures", "pygit2", "torch"):
+    for name in ("click", "rich", "asyncio", "concurrent.futures", "pygit2", "torch", "inspect"):
         assert name not in loaded
     from coral_git.codecs.kernels import KERNEL_NAME
 

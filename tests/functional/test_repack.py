@@ -121,6 +121,7 @@ class _Failing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 def test_what_a_failing_operation_leaves_is_whole(history, tmp_path, assert_healthy, monkeypatch):
     repo, versions = history
     monkeypatch.chdir(repo.path)

@@ -500,6 +500,7 @@ def test_a_broken_manifest_of_unknown_origin(repo, fork):
 # --- faults
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle(repo, fork, load, hook_python, coral_program, assert_healthy):
     """Killed at each of its writes the path stays in conflict, and the same command settles it."""
     _, ours, theirs = fork()

@@ -211,6 +211,7 @@ def run_session(steps: list[Step], folder: Path) -> list[tuple[int, list[str]]]:
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "program"),
     [("getting-started.md", "make_model.py"), ("merging.md", "tune.py"), ("experiments.md", "train.py")],
@@ -232,12 +233,14 @@ def check_session(text: str, folder: Path, least: int) -> None:
         assert is_shown_in(step.output, printed), f"$ {step.command}\n" + "\n".join(printed)
 
 
+@pytest.mark.slow
 def test_the_session_of_the_examples_works(shell):
     examples = ROOT / "docs" / "examples"
     (shell / "language_model.py").write_bytes((examples / "language_model.py").read_bytes())
     check_session((examples / "README.md").read_text(encoding="utf-8"), shell, least=7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["python.md", "training.md", "distributed.md"])
 def test_the_programs_of_the_guide_work(shell, page):
     text = (ROOT / "docs" / "guide" / page).read_text(encoding="utf-8")

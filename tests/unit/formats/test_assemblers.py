@@ -143,7 +143,13 @@ def test_safetensors():
     assert json.loads(made[8 : 8 + length])["__metadata__"] == {"a": "2", "b": "3"}
 
 
-@pytest.mark.parametrize("name", [one.name for one in ASSEMBLERS])
+@pytest.mark.parametrize("name", ASSEMBLERS)
+def test_an_assembler_is_found_by_the_name_of_its_reader(name):
+    assert assembler_by_name(f"{name}/1").name == name
+    assert assembler_by_name("onnx/1") is None
+
+
+@pytest.mark.parametrize("name", ASSEMBLERS)
 @given(data=st.binary(max_size=200))
 def test_hostile_versions_are_refused(name, data):
     starts = {"safetensors": b"", "npz": b"PK\3\4", "gguf": b"GGUF\3\0\0\0"}

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coral_git.formats.base import Layout
+from coral_git.formats.menders import mender_by_name
 from coral_git.formats.mlpackage import DATA_TYPES, MlpackageReader
 from coral_git.formats.registry import read_layout
-from coral_git.formats.writers import mender_by_name
 from coral_git.limits import DEFAULT_LIMITS
 from coral_git.types import DTYPES, BytesSource
 

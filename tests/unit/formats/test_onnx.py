@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coral_git.formats.base import Layout
+from coral_git.formats.menders import mender_by_name
 from coral_git.formats.onnx import DATA_TYPES, OnnxReader
 from coral_git.formats.registry import read_layout
-from coral_git.formats.writers import mender_by_name
 from coral_git.limits import DEFAULT_LIMITS, Limits
 from coral_git.types import DTYPES, BytesSource
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pytest
 from coral_git.errors import CoralError
 from coral_git.formats import registry
 from coral_git.formats.base import Layout, NotThisFormat, TensorSegment
+from coral_git.formats.late import LateReader, make
 from coral_git.limits import DEFAULT_LIMITS, Limits
 from coral_git.types import DTYPES, ByteSource, BytesSource
 
@@ -92,6 +94,29 @@ def test_an_interrupt_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "READERS", (Reader(fails(KeyboardInterrupt)),))
     with pytest.raises(KeyboardInterrupt):
         registry.read_layout(SOURCE, DEFAULT_LIMITS)
+
+
+def test_a_name_in_the_table_is_that_of_the_reader() -> None:
+    for reader in registry.READERS:
+        assert isinstance(reader, LateReader)
+        assert make(reader.place).name == reader.name
+        assert make(reader.place).version == reader.version
+    assert len({reader.name for reader in registry.READERS}) == len(registry.READERS)
+
+
+def test_only_the_reader_that_a_file_needs_is_imported() -> None:
+    code = """
+import sys
+from coral_git.formats.registry import read_layout
+from coral_git.limits import DEFAULT_LIMITS
+from coral_git.types import BytesSource
+header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+layout = read_layout(BytesSource(len(header).to_bytes(8, "little") + header + b"?"), DEFAULT_LIMITS)
+print(layout.format, *sorted(name for name in sys.modules if name.startswith("coral_git.formats.")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    modules = ("base", "late", "registry", "safetensors", "safetensors_header")
+    assert done.stdout.split() == ["safetensors/1", *(f"coral_git.formats.{name}" for name in modules)]
 
 
 PLUGIN = """

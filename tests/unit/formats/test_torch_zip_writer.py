@@ -15,9 +15,9 @@ torch = pytest.importorskip("torch")
 from coral_git.errors import UsageError  # noqa: E402
 from coral_git.formats import zip_writer  # noqa: E402
 from coral_git.formats.base import Layout, TensorData  # noqa: E402
+from coral_git.formats.menders import mender_by_name  # noqa: E402
 from coral_git.formats.mending import covering, mend  # noqa: E402
 from coral_git.formats.torch_zip_writer import TorchZipWriter  # noqa: E402
-from coral_git.formats.writers import mender_by_name  # noqa: E402
 from coral_git.formats.zip_index import read_zip  # noqa: E402
 from coral_git.limits import DEFAULT_LIMITS, MIB  # noqa: E402
 from coral_git.types import DTYPES as ALL_DTYPES  # noqa: E402

@@ -21,17 +21,10 @@ from hypothesis import strategies as st
 from coral_git.errors import IntegrityError, UsageError
 from coral_git.formats import zip_writer
 from coral_git.formats.base import FormatWriter, Layout, NotThisFormat, TensorData, TensorSegment
+from coral_git.formats.menders import MENDERS, NothingToMend, mender_by_name
 from coral_git.formats.mending import covering, mend
 from coral_git.formats.registry import READERS, read_layout
-from coral_git.formats.writers import (
-    GRAPH_FORMATS,
-    MENDERS,
-    WRITERS,
-    NothingToMend,
-    format_for_path,
-    mender_by_name,
-    writer_by_name,
-)
+from coral_git.formats.writers import GRAPH_FORMATS, WRITERS, format_for_path, writer_by_name
 from coral_git.formats.zip_mender import ZipMender
 from coral_git.limits import DEFAULT_LIMITS, MIB
 from coral_git.types import DTYPES, BytesSource

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ class Repo:
         self.limits = limits
         if not self.path.exists():
             self.path.mkdir(parents=True)
-            self.git("init", "--quiet", "-b", "main", f"--object-format={object_format}")
+            kind = f"--object-format={object_format}"
+            self.git("init", "--quiet", "-b", "main", "--template=", kind)  # no samples to be copied
 
     def git(self, *args, data=b"", check=True):
         done = subprocess.run(["git", *args], cwd=self.path, input=data, capture_output=True, check=False)
@@ -92,7 +94,7 @@ class Repo:
         self.git("reflog", "expire", "--expire=now", "--all")
         self.git("gc", "--quiet", "--prune=now")
 
-    @property
+    @cached_property
     def store_root(self):
         common = self.git("rev-parse", "--path-format=absolute", "--git-common-dir")
         return Path(common, "coral")

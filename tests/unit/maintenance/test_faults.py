@@ -17,7 +17,6 @@ from coral_git.pipeline.history import named_in_history
 from coral_git.pipeline.inventory import Inventory
 from coral_git.pipeline.push import push_objects
 from coral_git.pipeline.stores import open_store
-from coral_git.pipeline.workspace import Workspace
 from coral_git.remotes.directory import create
 from coral_git.testing.faults import count_operations, fail_each
 from coral_git.testing.health import assert_store_healthy
@@ -54,7 +53,8 @@ def test_add(copies, model, fault):
     new = model({"a": 1, "b": 9})
 
     def add(repo):
-        return clean_content(Workspace.open(str(repo.path), repo.limits), b"m.safetensors", [new])
+        with repo.workspace() as workspace:
+            return clean_content(workspace, b"m.safetensors", [new])
 
     def verify(repo, completed):
         assert_store_healthy(str(repo.path), repo.limits)
@@ -65,6 +65,7 @@ def test_add(copies, model, fault):
     assert fail_each(add, prepare, verify, **fault) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", MODES, ids=["eio", "enospc", "kill"])
 def test_gc(copies, model, fault):
     """One pack is dead, one is mixed, eight are merged, and something was left over."""
@@ -87,10 +88,8 @@ def test_gc(copies, model, fault):
         (repo.store_root / "objects" / "incoming" / "pack-999999999-1-00000000").write_bytes(b"x")
 
     def run(repo):
-        workspace = Workspace.open(str(repo.path), repo.limits)
-        report = collect_garbage(workspace, grace=0, now=time.time() + 60)
-        workspace.close()
-        return report
+        with repo.workspace() as workspace:
+            return collect_garbage(workspace, grace=0, now=time.time() + 60)
 
     live_count = []
 
@@ -130,8 +129,8 @@ def test_fetch(copies, tmp_path, fault):
         shutil.rmtree(repo.store_root)
 
     def fetch(repo):
-        workspace = Workspace.open(str(repo.path), repo.limits)
-        return fetch_objects(workspace, wanted, quiet=True)
+        with repo.workspace() as workspace:
+            return fetch_objects(workspace, wanted, quiet=True)
 
     def verify(repo, completed):
         with repo.workspace() as workspace:
