@@ -12,13 +12,14 @@ from coral_git.api.repository import Repository
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
 from coral_git.formats.safetensors_writer import safetensors_header
+from coral_git.integrations.missing import missing
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.memory_source import MemorySource
 
 try:
     import torch
 except ImportError as error:
-    raise ImportError("coral_git.integrations.pytorch needs torch: pip install torch") from error
+    raise missing(error, "pytorch", "torch") from error
 
 
 _COMPILED = "_orig_mod."

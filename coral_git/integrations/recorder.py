@@ -6,15 +6,17 @@ Every integration stands on this: it says what a checkpoint has in it, and when 
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from coral_git.api.repository import Repository
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
-from coral_git.git.chains import tip
-from coral_git.history.checkpoints import Checkpoint, epoch_of, list_checkpoints, read_checkpoints
+from coral_git.git.chains import index_lines, tip
+from coral_git.git.revisions import list_index, list_tree
+from coral_git.history.checkpoints import Checkpoint, list_checkpoints, read_checkpoints
 from coral_git.history.facts import metric_name
 from coral_git.history.goals import Goal
 from coral_git.history.runs import RUNS, Run, read_run
@@ -22,13 +24,12 @@ from coral_git.history.tags import NewTag, make_tag
 from coral_git.integrations.background import Background, Job
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig
+from coral_git.integrations.kept import BEST, SavedCheckpoint, choose_saved, list_saved, saved_tensors
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.clean import Source
-from coral_git.pipeline.tensors import stored_tensors
+from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import checkpointing, experiments
 from coral_git.repository.checkpointing import NewCheckpoint
-from coral_git.repository.printing import bring
-from coral_git.repository.spec import stored_manifest
 
 
 class Snapshot(NamedTuple):
@@ -41,6 +42,10 @@ class Snapshot(NamedTuple):
         files: gives the weight files by path from the root of the work tree; called in the background.
         plain: small files that git keeps as they are, by path.
         is_best: whether it is the best one so far.
+        folder: where all of them are; what was in it before and is not among them is left out.
+        keeps_earlier: whether a checkpoint of this number that is there is kept besides.
+        on_stored: is told the id of the commit, in the background, when all is stored.
+        close: called when nothing of it is needed any more, whatever became of it.
     """
 
     step: int
@@ -49,24 +54,10 @@ class Snapshot(NamedTuple):
     files: Callable[[], Mapping[str, Source]]
     plain: Mapping[str, bytes] = {}
     is_best: bool = False
-
-
-class SavedCheckpoint(NamedTuple):
-    """A checkpoint that is kept.
-
-    Attributes:
-        step: its number.
-        epoch: epochs that had ended; None where that is not known.
-        commit_hash: the id of its commit.
-        metrics: values by name.
-        message: first line of the message of its commit.
-    """
-
-    step: int
-    epoch: int | None
-    commit_hash: str
-    metrics: Mapping[str, float]
-    message: str
+    folder: str = ""
+    keeps_earlier: bool = False
+    on_stored: Callable[[Workspace, str], None] | None = None
+    close: Callable[[], None] | None = None
 
 
 class RunRecorder:
@@ -101,13 +92,13 @@ class RunRecorder:
         self._bridge = bridge
         self._background = Background(strict=self.config.strict)
         self._running: list[Job[Checkpoint | None]] = []
+        self._best: Mapping[str, float] | None = None
         self._workspace = repository.new_workspace()
         weakref.finalize(self, self._workspace.close)
         tried = {key: str(value) for key, value in (parameters or {}).items()}
         if not tip(self._workspace.git, RUNS + name):
             experiments.start(self._workspace, name, parameters=tried)
-        if bridge is not None:
-            bridge.start(name, tried)
+        self._tell(lambda bridge: bridge.start(name, tried))
 
     @property
     def run(self) -> Run:
@@ -130,12 +121,31 @@ class RunRecorder:
             UsageError: a metric has no valid name.
             Exception: what the one before failed with, when the configuration is strict.
         """
-        for name in snapshot.metrics:
-            metric_name(name)
-        self.wait()
-        job = self._background.submit(lambda: self._store(snapshot))
+        try:
+            for name in snapshot.metrics:
+                metric_name(name)
+            self.wait()
+            job = self._background.submit(lambda: self._store(snapshot))
+        except BaseException:
+            _close(snapshot)
+            raise
         self._running.append(job)
         return job
+
+    def is_better(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the metric that decides is better than any that this was asked about, or that the run has.
+
+        Without ``save_on_best_metric`` nothing is.
+        """
+        if not self.config.save_on_best_metric or not self.goal.has(metrics):
+            return False
+        if self._best is None:
+            best = self.run.best(self.goal)
+            self._best = {} if best is None else best.metrics
+        if self.goal.rank(metrics) >= self.goal.rank(self._best):
+            return False
+        self._best = dict(metrics)
+        return True
 
     def wait(self) -> None:
         """Wait until the last checkpoint is stored.
@@ -152,7 +162,8 @@ class RunRecorder:
         saved = [one for one in (job.result() for job in done if job.error is None) if one is not None]
         if self._bridge is not None:
             for one, commit in zip(saved, read_checkpoints(self._workspace.git, saved), strict=True):
-                self._bridge.log_checkpoint(one.oid, one.step, dict(commit.facts.metrics))
+                said = one.oid, one.step, dict(commit.facts.metrics)
+                self._tell(lambda bridge, said=said: bridge.log_checkpoint(*said))  # type: ignore[misc]
         return saved
 
     def finish(self, status: str = "finished") -> None:
@@ -161,9 +172,10 @@ class RunRecorder:
         self.take_saved()
         if self.run.status == "running":
             experiments.end(self._workspace, self.run, status, {})
-        if self._bridge is not None:
-            self._bridge.finish(status)
-        self.close()
+        try:
+            self._tell(lambda bridge: bridge.finish(status))
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End child processes and close files; the run goes on."""
@@ -174,11 +186,7 @@ class RunRecorder:
 
     def checkpoints(self) -> list[SavedCheckpoint]:
         """The checkpoints that are kept, by step."""
-        found = list_checkpoints(self._workspace.git, self.name)
-        return [
-            SavedCheckpoint(one.step, epoch_of(commit), one.oid, dict(commit.facts.metrics), commit.subject)
-            for one, commit in zip(found, read_checkpoints(self._workspace.git, found), strict=True)
-        ]
+        return list_saved(self._workspace, self.name)
 
     def choose(
         self, commit_hash: str | None = None, *, step: int | None = None, best: bool = False
@@ -190,14 +198,7 @@ class RunRecorder:
             step: its number.
             best: whether the best one is meant, by ``save_on_best_metric``.
         """
-        found = self.checkpoints()
-        if commit_hash is not None:
-            found = [one for one in found if one.commit_hash.startswith(commit_hash)]
-        if step is not None:
-            found = [one for one in found if one.step == step]
-        if best:
-            found = sorted(found, key=lambda one: self.goal.rank(one.metrics))[:1]
-        return found[-1] if found else None
+        return choose_saved(self.checkpoints(), commit_hash, step=step, best=best, goal=self.goal)
 
     def tensors(self, checkpoint: SavedCheckpoint, file: str | None = None) -> Iterator[TensorData]:
         """The tensors of a file of a checkpoint, in file order; what is not here is fetched.
@@ -210,14 +211,17 @@ class RunRecorder:
             UsageError: it has no such file.
             ObjectMissingError: an object cannot be had.
         """
-        manifest = stored_manifest(self._workspace, f"{checkpoint.commit_hash}:{file or self.file}")
-        wanted = tuple(part for one in manifest.tensors for part in one.objects)
-        bring(self._workspace, wanted, f"the checkpoint at step {checkpoint.step}")
-        yield from stored_tensors(manifest, self._workspace.store)
+        yield from saved_tensors(self._workspace, checkpoint, file or self.file)
 
     # In the background
 
     def _store(self, snapshot: Snapshot) -> Checkpoint | None:
+        try:
+            return self._store_files(snapshot)
+        finally:
+            _close(snapshot)
+
+    def _store_files(self, snapshot: Snapshot) -> Checkpoint | None:
         workspace, config = self._workspace, self.config
         files = snapshot.files()
         stored = {
@@ -231,15 +235,34 @@ class RunRecorder:
             os.fsencode(path): checkpointing.store_blob(workspace, content)
             for path, content in snapshot.plain.items()
         }
+        if snapshot.folder:
+            plain = {**self._left_over(snapshot.folder, {*stored, *plain}), **plain}
         if not config.auto_commit:
-            self._stage({**stored, **plain})
+            workspace.git.run(
+                "update-index", "-z", "--index-info", input=index_lines(workspace.git, {**stored, **plain})
+            )
             return None
+        if snapshot.keeps_earlier:
+            checkpointing.keep_earlier(workspace, self.name, snapshot.step)
         saved = checkpointing.commit_checkpoint(workspace, self._said(snapshot), stored, plain)
         if snapshot.is_best and config.tag_best_checkpoints:
             tag = NewTag(f"{self.name}_best", saved.oid, f"best of {self.name}", snapshot.metrics, force=True)
             make_tag(workspace.git, tag)
+        if snapshot.on_stored is not None:
+            snapshot.on_stored(workspace, saved.oid)
         self._drop()
         return saved
+
+    def _left_over(self, folder: str, files: Collection[bytes]) -> dict[bytes, str]:
+        """What a folder has besides these files in the trees that a checkpoint may be made from."""
+        git, paths = self._workspace.git, [os.fsencode(folder) + b"/"]
+        if not self.config.auto_commit:
+            found = list_index(git, [f":(top,literal){folder}"])
+        else:
+            branch = self.config.branch
+            refs = [RUNS + self.name, *([f"refs/heads/{branch}", "HEAD"] if branch else [])]
+            found = [one for ref in refs if tip(git, ref) for one in list_tree(git, ref, paths)]
+        return {one.path: "" for one in found if one.path not in files}
 
     def _said(self, snapshot: Snapshot) -> NewCheckpoint:
         known = {**snapshot.metrics, "epoch": snapshot.epoch, "step": snapshot.step}
@@ -254,14 +277,20 @@ class RunRecorder:
             snapshot.metrics,
             subject,
             snapshot.epoch,
-            ("best",) if snapshot.is_best else (),
+            (BEST,) if snapshot.is_best else (),
             self.config.branch,
         )
 
-    def _stage(self, blobs: Mapping[bytes, str]) -> None:
-        """Put files into the index, for whoever commits them."""
-        lines = b"".join(b"100644 " + oid.encode() + b"\t" + path + b"\0" for path, oid in blobs.items())
-        self._workspace.git.run("update-index", "-z", "--index-info", input=lines)
+    def _tell(self, what: Callable[[ExperimentBridge], None]) -> None:
+        """Tell the bridge something; a training does not fail because another tracker does."""
+        if self._bridge is None:
+            return
+        try:
+            what(self._bridge)
+        except Exception as error:
+            if self.config.strict:
+                raise
+            warnings.warn(f"{type(self._bridge).__name__} failed: {error}", RuntimeWarning, stacklevel=3)
 
     def _drop(self) -> None:
         """Let go of checkpoints that are not to be kept."""
@@ -276,6 +305,11 @@ class RunRecorder:
             kept.update(one.step for one in found if one.epoch is not None and one.epoch % every == 0)
         all_of_them = list_checkpoints(self._workspace.git, self.name)
         checkpointing.drop_checkpoints(self._workspace, [one for one in all_of_them if one.step not in kept])
+
+
+def _close(snapshot: Snapshot) -> None:
+    if snapshot.close is not None:
+        snapshot.close()
 
 
 class _Blank(dict[str, Any]):
