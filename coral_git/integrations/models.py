@@ -6,21 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from coral_git.api.arrays import read_all, tensor_data, torch_of
 from coral_git.api.repository import Repository
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
 from coral_git.formats.safetensors_writer import safetensors_header
-from coral_git.integrations.missing import missing
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.memory_source import MemorySource
-
-try:
-    import torch
-except ImportError as error:
-    raise missing(error, "pytorch", "torch") from error
-
 
 _COMPILED = "_orig_mod."
 """What ``torch.compile`` puts into the names of a layer that it has compiled."""

@@ -1,13 +1,13 @@
 """The state of a training as tensors and one JSON text: optimizers, schedulers, random generators. No pickle.
 
 Tensors become tensors of a weight file, so that they are deduplicated and stored as differences. What is
-around them (dictionaries, lists, numbers, texts) is kept exactly: the bits of every float, ints as keys,
-tuples as tuples. What is none of these is refused by name.
+around them (dictionaries, lists, sets, numbers, texts, paths, dtypes, devices) is kept exactly: the bits of
+every float, ints as keys, tuples as tuples. Any mapping comes back as a dictionary. What is none of these is
+refused by name.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from coral_git.api.arrays import is_torch
 from coral_git.errors import IntegrityError, UsageError
+from coral_git.integrations.state_values import DECODERS, encode_value
 
 STATE = "__state__"
 """The tensor that holds the JSON text."""
@@ -56,10 +57,12 @@ def _encode(value: Any, place: str, tensors: dict[str, Any], depth: int) -> Any:
         raise UsageError(f"the state of the training is nested too deep at '{place}'")
     if value is None or (isinstance(value, bool | int | str) and type(value) in (bool, int, str)):
         return value
-    if type(value) is float:
-        return ["f", value.hex()]
-    if isinstance(value, bytes | bytearray):
-        return ["y", base64.b64encode(value).decode()]
+    single = encode_value(value)
+    if single is not None:
+        return single
+    if type(value) in (set, frozenset):
+        items = [_encode(one, place, tensors, depth + 1) for one in value]
+        return ["s" if type(value) is set else "z", sorted(items, key=json.dumps)]
     if isinstance(value, list | tuple):
         items = [_encode(one, f"{place}.{number}", tensors, depth + 1) for number, one in enumerate(value)]
         return ["l" if isinstance(value, list) else "t", items]
@@ -96,15 +99,16 @@ def _decode(tree: Any, tensors: Mapping[str, Any], depth: int) -> Any:
     if not isinstance(tree, list):
         return tree
     kind, value = tree
-    if kind == "f":
-        return float.fromhex(value)
-    if kind == "y":
-        return base64.b64decode(value, validate=True)
+    if kind in DECODERS:
+        return DECODERS[kind](value)
     if kind in ("l", "t"):
         items = [_decode(one, tensors, depth + 1) for one in value]
         return items if kind == "l" else tuple(items)
     if kind == "d":
         return {_decode(key, tensors, depth + 1): _decode(one, tensors, depth + 1) for key, one in value}
+    if kind in ("s", "z"):
+        members = [_decode(one, tensors, depth + 1) for one in value]
+        return set(members) if kind == "s" else frozenset(members)
     if kind in ("x", "n"):
         return tensors[value]
     if kind == "g":

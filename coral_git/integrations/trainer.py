@@ -76,6 +76,13 @@ class CoralTrainer:
         """The run as git has it."""
         return self._recorder.run
 
+    @property
+    def best_commit(self) -> str | None:
+        """The id of the commit of the best checkpoint that is kept; None where there is none."""
+        self.wait()
+        best = self._recorder.choose(best=True)
+        return None if best is None else best.commit_hash
+
     def set_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Save and restore the state of an optimizer, too."""
         self._parts["optimizer"] = optimizer
@@ -123,11 +130,13 @@ class CoralTrainer:
         """Say what was measured, for the next checkpoint."""
         self.state.metrics.update({name: float(value) for name, value in metrics.items()})
 
-    def step(self, loss: float, **metrics: float) -> None:
+    def step(self, loss: float | None = None, **metrics: float) -> None:
         """Tell that a step of the optimizer was made; saves a checkpoint where the configuration says so."""
         self.state.global_step += 1
-        self.state.loss = float(loss)
-        self.update_metrics(loss=float(loss), **metrics)
+        if loss is not None:
+            self.state.loss = float(loss)
+            self.update_metrics(loss=float(loss))
+        self.update_metrics(**metrics)
         self._call("step_end")
         every = self.config.save_every_n_steps
         if every and self.state.global_step % every == 0:
@@ -205,7 +214,6 @@ class CoralTrainer:
     def get_training_summary(self) -> dict[str, Any]:
         """How far the training is, how large the model is, and what was saved."""
         parameters = list(unwrapped(self.model).parameters())
-        best = self._recorder.choose(best=True)
         return {
             "experiment_name": self.experiment_name,
             "model_name": type(unwrapped(self.model)).__name__,
@@ -217,7 +225,7 @@ class CoralTrainer:
             "learning_rate": self._learning_rate(),
             "metrics": dict(self.state.metrics),
             "best_metric": self.state.best,
-            "best_checkpoint": best.commit_hash if best is not None else None,
+            "best_checkpoint": self.best_commit,
             "checkpoints": len(self.list_checkpoints()),
         }
 
