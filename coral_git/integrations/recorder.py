@@ -132,6 +132,23 @@ class RunRecorder:
         self._running.append(job)
         return job
 
+    def save_now(self, snapshot: Snapshot) -> Checkpoint | None:
+        """Store a checkpoint and wait for it; None where ``auto_commit`` is off.
+
+        Raises:
+            CoralError: it cannot be stored.
+        """
+        self.wait()
+        job = Job(lambda: self._store(snapshot))
+        job.run()
+        self._running.append(job)
+        return job.result()
+
+    def drop(self, commit_hash: str) -> None:
+        """Let go of the checkpoint of a commit, if it is still kept."""
+        found = list_checkpoints(self._workspace.git, self.name)
+        checkpointing.drop_checkpoints(self._workspace, [one for one in found if one.oid == commit_hash])
+
     def is_better(self, metrics: Mapping[str, float]) -> bool:
         """Whether the metric that decides is better than any that this was asked about, or that the run has.
 

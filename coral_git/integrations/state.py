@@ -9,13 +9,14 @@ refused by name.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from coral_git.api.arrays import is_torch
+from coral_git.api.arrays import array_of, is_torch, read_all
 from coral_git.errors import IntegrityError, UsageError
+from coral_git.formats.base import TensorData
 from coral_git.integrations.state_values import DECODERS, encode_value
 
 STATE = "__state__"
@@ -45,9 +46,35 @@ def unflatten(tensors: Mapping[str, Any]) -> Any:
     Raises:
         IntegrityError: these are no tensors of a state.
     """
+    return _put_together(lambda: np.asarray(tensors[STATE]).tobytes(), lambda name, _: tensors[name])
+
+
+def read_state(stored: Iterable[TensorData], read: Callable[[TensorData], Any]) -> Any:
+    """A stored state: tensors of torch where there were such, arrays of numpy where there were arrays.
+
+    Args:
+        stored: the tensors of its file.
+        read: gives a tensor of torch.
+
+    Raises:
+        IntegrityError: these are no tensors of a state, or one is damaged.
+    """
+    known = {one.name: one for one in stored}
+
+    def take(name: str, is_torch: bool) -> Any:
+        source = known[name]
+        return read(source) if is_torch else array_of(read_all(source), source.dtype, source.shape)
+
+    return _put_together(lambda: read_all(known[STATE]), take)
+
+
+_Take = Callable[[str, bool], Any]
+"""Gives a tensor by its name; of torch, or an array."""
+
+
+def _put_together(text: Callable[[], bytes | bytearray], take: _Take) -> Any:
     try:
-        tree = json.loads(np.asarray(tensors[STATE]).tobytes())
-        return _decode(tree, tensors, 0)
+        return _decode(json.loads(text()), take, 0)
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise IntegrityError(f"this is no state of a training: {error}") from error
 
@@ -93,7 +120,7 @@ def _keep(value: Any, place: str, tensors: dict[str, Any]) -> str:
     return name
 
 
-def _decode(tree: Any, tensors: Mapping[str, Any], depth: int) -> Any:
+def _decode(tree: Any, take: _Take, depth: int) -> Any:
     if depth > _DEEPEST:
         raise ValueError("it is nested too deep")
     if not isinstance(tree, list):
@@ -102,15 +129,15 @@ def _decode(tree: Any, tensors: Mapping[str, Any], depth: int) -> Any:
     if kind in DECODERS:
         return DECODERS[kind](value)
     if kind in ("l", "t"):
-        items = [_decode(one, tensors, depth + 1) for one in value]
+        items = [_decode(one, take, depth + 1) for one in value]
         return items if kind == "l" else tuple(items)
     if kind == "d":
-        return {_decode(key, tensors, depth + 1): _decode(one, tensors, depth + 1) for key, one in value}
+        return {_decode(key, take, depth + 1): _decode(one, take, depth + 1) for key, one in value}
     if kind in ("s", "z"):
-        members = [_decode(one, tensors, depth + 1) for one in value]
+        members = [_decode(one, take, depth + 1) for one in value]
         return set(members) if kind == "s" else frozenset(members)
     if kind in ("x", "n"):
-        return tensors[value]
+        return take(value, kind == "x")
     if kind == "g":
-        return tensors[value][()]
+        return take(value, False)[()]
     raise ValueError(f"unknown kind {kind!a}")

@@ -18,7 +18,7 @@ from coral_git.integrations.checkpoint_config import CheckpointConfig, TrainingS
 from coral_git.integrations.models import as_torch, copied, load_tensors, source_of, state_of, unwrapped
 from coral_git.integrations.recorder import RunRecorder, Snapshot
 from coral_git.integrations.rng import random_state, set_random_state
-from coral_git.integrations.state import flatten, unflatten
+from coral_git.integrations.state import flatten, read_state
 
 STATE_FILE = "training_state.safetensors"
 EVENTS = ("step_end", "epoch_end", "checkpoint_save", "checkpoint_load", "best_metric")
@@ -199,8 +199,8 @@ class CoralTrainer:
         if chosen is None:
             return False
         load_tensors(self.model, list(self._recorder.tensors(chosen)), strict=True)
-        stored = {one.name: as_torch(one) for one in self._recorder.tensors(chosen, STATE_FILE)}
-        self._restore(unflatten(stored), load_optimizer, load_scheduler)
+        state = read_state(self._recorder.tensors(chosen, STATE_FILE), as_torch)
+        self._restore(state, load_optimizer, load_scheduler)
         self._call("checkpoint_load", chosen.commit_hash)
         return True
 

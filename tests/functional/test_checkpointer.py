@@ -119,6 +119,7 @@ def test_the_names_of_the_original_coral(project):
 NEEDED = {
     "pytorch": ("torch", "torch"),
     "huggingface": ("transformers", "transformers"),
+    "lightning": ("lightning", "lightning"),
 }
 
 
