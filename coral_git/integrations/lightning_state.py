@@ -12,12 +12,13 @@ import torch
 from coral_git import fsops
 from coral_git.errors import UsageError, from_os_error
 from coral_git.formats.base import TensorData
+from coral_git.integrations.checkpoint_config import STATE_FILE
 from coral_git.integrations.kept import SavedCheckpoint, saved_tensors
 from coral_git.integrations.measured import numbers_of
-from coral_git.integrations.models import as_torch, copied, source_of
+from coral_git.integrations.models import as_torch, copied
 from coral_git.integrations.recorder import Snapshot
+from coral_git.integrations.sources import source_of
 from coral_git.integrations.state import flatten, read_state
-from coral_git.integrations.trainer import STATE_FILE
 from coral_git.pipeline.workspace import Workspace
 
 SCHEME = "coral:"

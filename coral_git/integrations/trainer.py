@@ -14,13 +14,13 @@ from coral_git.history.checkpoints import Checkpoint
 from coral_git.history.runs import Run
 from coral_git.integrations.background import Job
 from coral_git.integrations.bridge import ExperimentBridge
-from coral_git.integrations.checkpoint_config import CheckpointConfig, TrainingState
-from coral_git.integrations.models import as_torch, copied, load_tensors, source_of, state_of, unwrapped
+from coral_git.integrations.checkpoint_config import STATE_FILE, CheckpointConfig, TrainingState
+from coral_git.integrations.models import as_torch, copied, load_tensors, state_of, unwrapped
 from coral_git.integrations.recorder import RunRecorder, Snapshot
 from coral_git.integrations.rng import random_state, set_random_state
+from coral_git.integrations.sources import source_of
 from coral_git.integrations.state import flatten, read_state
 
-STATE_FILE = "training_state.safetensors"
 EVENTS = ("step_end", "epoch_end", "checkpoint_save", "checkpoint_load", "best_metric")
 
 

@@ -120,6 +120,7 @@ NEEDED = {
     "pytorch": ("torch", "torch"),
     "huggingface": ("transformers", "transformers"),
     "lightning": ("lightning", "lightning"),
+    "keras": ("keras", "keras"),
 }
 
 
