@@ -121,6 +121,8 @@ NEEDED = {
     "huggingface": ("transformers", "transformers"),
     "lightning": ("lightning", "lightning"),
     "keras": ("keras", "keras"),
+    "mlflow": ("mlflow", "mlflow"),
+    "wandb": ("wandb", "wandb"),
 }
 
 
