@@ -84,6 +84,8 @@ class CoralTrainerCallback(TrainerCallback):
             raise UsageError(f"keep_local=False removes the folders that {needed} needs")
         if not state.is_world_process_zero:
             return
+        if self._recorder is not None:  # the training before has failed
+            self._recorder.close()
         config = self.config
         if config.save_on_best_metric is None and args.metric_for_best_model:
             name = args.metric_for_best_model
