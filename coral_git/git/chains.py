@@ -88,12 +88,26 @@ def tree_with(git: Git, git_dir: str, tree: str, blobs: Mapping[bytes, str]) -> 
         git: runs in the repository.
         git_dir: where the index may lie for a moment.
         tree: the tree, or a commit.
-        blobs: ids by path.
+        blobs: ids by path; an empty id takes away what is there.
     """
     if not blobs:
         return git.run("rev-parse", f"{tree}^{{tree}}").decode().strip()
-    lines = b"".join(b"100644 " + oid.encode() + b" 0\t" + path + b"\0" for path, oid in blobs.items())
-    return replace_entries(git, git_dir, tree, lines)
+    return replace_entries(git, git_dir, tree, index_lines(git, blobs))
+
+
+def index_lines(git: Git, blobs: Mapping[bytes, str]) -> bytes:
+    """What ``git update-index --index-info -z`` takes.
+
+    Args:
+        git: runs in the repository.
+        blobs: ids by path; an empty id takes away what is there.
+    """
+    digits = max(map(len, blobs.values()), default=0) or len(empty_tree(git))
+    lines = []
+    for path, oid in blobs.items():
+        start = f"100644 {oid} 0" if oid else f"0 {'0' * digits} 0"
+        lines.append(start.encode() + b"\t" + path + b"\0")
+    return b"".join(lines)
 
 
 def replace_entries(git: Git, git_dir: str, tree: str, lines: bytes) -> str:

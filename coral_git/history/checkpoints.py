@@ -1,7 +1,8 @@
 """Checkpoints of runs: commits with weights at ``refs/coral/checkpoints/<run>/<step>``.
 
 Each has a ref of its own, so that an old one can be dropped and its weights freed, while the chain of the run
-keeps every metric. See ``docs/format/runs.md``.
+keeps every metric. A step may have earlier ones besides, at ``<step>.2``, ``<step>.3`` and so on. See
+``docs/format/runs.md``.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ class Checkpoint(NamedTuple):
     oid: str
 
 
-def checkpoint_ref(run: str, step: int) -> str:
-    """The ref of a checkpoint; refs sort as steps do."""
-    return f"{CHECKPOINTS}{run}/{step:0{_DIGITS}}"
+def checkpoint_ref(run: str, step: int, number: int = 1) -> str:
+    """The ref of a checkpoint, or of the n-th besides it; refs sort as steps do."""
+    return f"{CHECKPOINTS}{run}/{step:0{_DIGITS}}" + (f".{number}" if number > 1 else "")
 
 
 def list_checkpoints(git: Git, run: str) -> list[Checkpoint]:
-    """The checkpoints of a run that are kept, by step."""
+    """The checkpoints of a run that are kept, by step; the latest of a step comes last."""
     prefix = f"{CHECKPOINTS}{run}/"
     found = []
     for line in git.run("for-each-ref", "--format=%(objectname) %(refname)", prefix).decode().splitlines():
         oid, _, ref = line.partition(" ")
-        number = ref.removeprefix(prefix)
-        if number.isascii() and number.isdigit():
-            found.append(Checkpoint(run, int(number), ref, oid))
-    return sorted(found, key=lambda one: one.step)
+        step, dot, number = ref.removeprefix(prefix).partition(".")
+        if _is_number(step) and (not dot or _is_number(number)):
+            found.append(Checkpoint(run, int(step), ref, oid))
+    return sorted(found, key=lambda one: (one.step, "." not in one.ref.removeprefix(prefix)))
 
 
 def read_checkpoints(git: Git, checkpoints: Sequence[Checkpoint]) -> list[Commit]:
@@ -63,6 +64,10 @@ def read_checkpoints(git: Git, checkpoints: Sequence[Checkpoint]) -> list[Commit
 def epoch_of(commit: Commit) -> int | None:
     """How many epochs had ended when a checkpoint was saved; None where its commit does not say."""
     for key, value in commit.facts.others:
-        if key == EPOCH and value.isascii() and value.isdigit() and len(value) < 19:
+        if key == EPOCH and _is_number(value):
             return int(value)
     return None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19

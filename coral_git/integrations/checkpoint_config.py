@@ -8,6 +8,9 @@ from typing import Any
 
 from coral_git.errors import UsageError
 
+STATE_FILE = "training_state.safetensors"
+"""The file of a checkpoint that has all but the model."""
+
 _COUNTS = (
     "save_every_n_steps",
     "save_every_n_epochs",

@@ -21,7 +21,8 @@ from coral_git.formats.pieces import JoinedPieces, Piece, PieceReader
 from coral_git.git.revisions import resolve_commit
 from coral_git.integrations.checkpoint_config import CheckpointConfig
 from coral_git.integrations.dcp_index import INDEX, Chunk, Index, chunk_name, parse, rank_file
-from coral_git.integrations.kept_checkpoints import choose_checkpoint, goal_of, kept_checkpoints
+from coral_git.integrations.kept import choose_saved, list_saved
+from coral_git.integrations.retention import goal_of
 from coral_git.manifest.entries import Manifest, TensorEntry
 from coral_git.manifest.escape import printable
 from coral_git.manifest.parts import part_lengths
@@ -93,8 +94,8 @@ def find_commit(workspace: Workspace, run: str | None, which: Which) -> str:
         raise UsageError("a checkpoint of which run?", hint="name the run, or a revision")
     goal = goal_of(which.get("config") or CheckpointConfig())
     step, commit_hash = which.get("step"), which.get("commit_hash")
-    found = kept_checkpoints(workspace.git, run)
-    chosen = choose_checkpoint(found, goal, commit_hash, step=step, best=which.get("best", False))
+    found = list_saved(workspace, run)
+    chosen = choose_saved(found, commit_hash, step=step, best=which.get("best", False), goal=goal)
     if chosen is None:
         raise UsageError(
             f"the run '{printable(run)}' has no such checkpoint",

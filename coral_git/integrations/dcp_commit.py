@@ -10,7 +10,7 @@ from coral_git.errors import CoralError
 from coral_git.history.runs import Run, read_run
 from coral_git.integrations.checkpoint_config import CheckpointConfig
 from coral_git.integrations.dcp_index import INDEX, Index, render
-from coral_git.integrations.kept_checkpoints import (
+from coral_git.integrations.retention import (
     drop_others,
     free_room,
     goal_of,

@@ -140,15 +140,11 @@ def value_of(checkpoint: StoredCheckpoint, name: str) -> Any:
         entry = checkpoint.stored(value.rank, value_name(name, place))
         return checkpoint.data(value.rank, entry)
 
-    def tensor(place: str) -> torch.Tensor:
+    def take(place: str, is_torch: bool) -> Any:
         found = stored(place)
-        return torch_of(read_all(found), found.dtype, found.shape)
+        return (torch_of if is_torch else array_of)(read_all(found), found.dtype, found.shape)
 
-    def array(place: str) -> Any:
-        found = stored(place)
-        return array_of(read_all(found), found.dtype, found.shape)
-
-    return put_together(value.tree, tensor, array)
+    return put_together(value.tree, take)
 
 
 def as_file(value: Any) -> io.BytesIO:

@@ -6,20 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
-from coral_git.api.arrays import read_all, tensor_data, torch_of
+from coral_git.api.arrays import read_all, torch_of
 from coral_git.api.repository import Repository
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
-from coral_git.formats.safetensors_writer import safetensors_header
 from coral_git.manifest.escape import printable
-from coral_git.pipeline.memory_source import MemorySource
-
-try:
-    import torch
-except ImportError as error:
-    raise ImportError("coral_git.integrations.pytorch needs torch: pip install torch") from error
-
 
 _COMPILED = "_orig_mod."
 """What ``torch.compile`` puts into the names of a layer that it has compiled."""
@@ -144,12 +137,6 @@ def _copy(value: Any, copies: dict[tuple[object, ...], Any]) -> Any:
         plain = torch.contiguous_format
         copies[key] = value.detach().to("cpu", copy=True, memory_format=plain)
     return copies[key]
-
-
-def source_of(tensors: Mapping[str, Any]) -> MemorySource:
-    """Tensors as the bytes of a safetensors file."""
-    header, ordered = safetensors_header([tensor_data(name, value) for name, value in tensors.items()], {})
-    return MemorySource(header, ordered)
 
 
 def as_torch(source: TensorData) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from coral_git.api.arrays import torch_of
 from coral_git.formats.safetensors import SafetensorsReader
-from coral_git.integrations.models import source_of
+from coral_git.integrations.sources import source_of
 from coral_git.integrations.state import flatten, unflatten
 from coral_git.limits import DEFAULT_LIMITS
 

@@ -8,37 +8,34 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from coral_git.api.repository import Repository
 from coral_git.errors import CoralError
 from coral_git.formats.base import TensorData
 from coral_git.git.chains import tip
-from coral_git.history.checkpoints import Checkpoint, read_checkpoints
+from coral_git.git.revisions import list_index, list_tree
+from coral_git.history.checkpoints import Checkpoint, list_checkpoints, read_checkpoints
 from coral_git.history.facts import metric_name
 from coral_git.history.goals import Goal
 from coral_git.history.runs import RUNS, Run, read_run
 from coral_git.integrations.background import Background, Job
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig
-from coral_git.integrations.kept_checkpoints import (
-    SavedCheckpoint,
-    choose_checkpoint,
+from coral_git.integrations.kept import BEST, SavedCheckpoint, choose_saved, list_saved, saved_tensors
+from coral_git.integrations.retention import (
     drop_others,
     free_room,
     goal_of,
-    kept_checkpoints,
     stage_blobs,
     subject_of,
     tag_best,
 )
 from coral_git.pipeline.clean import Source
-from coral_git.pipeline.tensors import stored_tensors
+from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import checkpointing, experiments
 from coral_git.repository.checkpointing import NewCheckpoint
-from coral_git.repository.printing import bring
-from coral_git.repository.spec import stored_manifest
 
 _FREE_AFTER = 8
 """Fewer dropped checkpoints than this are not worth a walk over the object database."""
@@ -54,6 +51,10 @@ class Snapshot(NamedTuple):
         files: gives the weight files by path from the root of the work tree; called in the background.
         plain: small files that git keeps as they are, by path.
         is_best: whether it is the best one so far.
+        folder: where all of them are; what was in it before and is not among them is left out.
+        keeps_earlier: whether a checkpoint of this number that is there is kept besides.
+        on_stored: is told the id of the commit, in the background, when all is stored.
+        close: called when nothing of it is needed any more, whatever became of it.
     """
 
     step: int
@@ -62,6 +63,10 @@ class Snapshot(NamedTuple):
     files: Callable[[], Mapping[str, Source]]
     plain: Mapping[str, bytes] = {}
     is_best: bool = False
+    folder: str = ""
+    keeps_earlier: bool = False
+    on_stored: Callable[[Workspace, str], None] | None = None
+    close: Callable[[], None] | None = None
 
 
 class RunRecorder:
@@ -99,13 +104,13 @@ class RunRecorder:
         self._background = Background(strict=self.config.strict)
         self._running: list[Job[Checkpoint | None]] = []
         self._dropped = 0
+        self._best: Mapping[str, float] | None = None
         self._workspace = repository.new_workspace()
         weakref.finalize(self, self._workspace.close)
         tried = {key: str(value) for key, value in (parameters or {}).items()}
         if writes and not tip(self._workspace.git, RUNS + name):
             experiments.start(self._workspace, name, parameters=tried)
-        if self._bridge is not None:
-            self._bridge.start(name, tried)
+        self._tell(lambda bridge: bridge.start(name, tried))
 
     @property
     def run(self) -> Run:
@@ -128,12 +133,48 @@ class RunRecorder:
             UsageError: a metric has no valid name.
             Exception: what the one before failed with, when the configuration is strict.
         """
-        for name in snapshot.metrics:
-            metric_name(name)
-        self.wait()
-        job = self._background.submit(lambda: self._store(snapshot))
+        try:
+            for name in snapshot.metrics:
+                metric_name(name)
+            self.wait()
+            job = self._background.submit(lambda: self._store(snapshot))
+        except BaseException:
+            _close(snapshot)
+            raise
         self._running.append(job)
         return job
+
+    def save_now(self, snapshot: Snapshot) -> Checkpoint | None:
+        """Store a checkpoint and wait for it; None where ``auto_commit`` is off.
+
+        Raises:
+            CoralError: it cannot be stored.
+        """
+        self.wait()
+        job = Job(lambda: self._store(snapshot))
+        job.run()
+        self._running.append(job)
+        return job.result()
+
+    def drop(self, commit_hash: str) -> None:
+        """Let go of the checkpoint of a commit, if it is still kept."""
+        found = list_checkpoints(self._workspace.git, self.name)
+        checkpointing.drop_checkpoints(self._workspace, [one for one in found if one.oid == commit_hash])
+
+    def is_better(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the metric that decides is better than any that this was asked about, or that the run has.
+
+        Without ``save_on_best_metric`` nothing is.
+        """
+        if not self.config.save_on_best_metric or not self.goal.has(metrics):
+            return False
+        if self._best is None:
+            best = self.run.best(self.goal)
+            self._best = {} if best is None else best.metrics
+        if self.goal.rank(metrics) >= self.goal.rank(self._best):
+            return False
+        self._best = dict(metrics)
+        return True
 
     def wait(self) -> None:
         """Wait until the last checkpoint is stored.
@@ -150,7 +191,8 @@ class RunRecorder:
         saved = [one for one in (job.result() for job in done if job.error is None) if one is not None]
         if self._bridge is not None:
             for one, commit in zip(saved, read_checkpoints(self._workspace.git, saved), strict=True):
-                self._bridge.log_checkpoint(one.oid, one.step, dict(commit.facts.metrics))
+                said = one.oid, one.step, dict(commit.facts.metrics)
+                self._tell(lambda bridge, said=said: bridge.log_checkpoint(*said))  # type: ignore[misc]
         return saved
 
     def finish(self, status: str = "finished") -> None:
@@ -160,9 +202,10 @@ class RunRecorder:
         self._free()
         if self.run.status == "running":
             experiments.end(self._workspace, self.run, status, {})
-        if self._bridge is not None:
-            self._bridge.finish(status)
-        self.close()
+        try:
+            self._tell(lambda bridge: bridge.finish(status))
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End child processes and close files; the run goes on."""
@@ -173,7 +216,7 @@ class RunRecorder:
 
     def checkpoints(self) -> list[SavedCheckpoint]:
         """The checkpoints that are kept, by step."""
-        return kept_checkpoints(self._workspace.git, self.name)
+        return list_saved(self._workspace, self.name)
 
     def choose(
         self, commit_hash: str | None = None, *, step: int | None = None, best: bool = False
@@ -185,7 +228,7 @@ class RunRecorder:
             step: its number.
             best: whether the best one is meant, by ``save_on_best_metric``.
         """
-        return choose_checkpoint(self.checkpoints(), self.goal, commit_hash, step=step, best=best)
+        return choose_saved(self.checkpoints(), commit_hash, step=step, best=best, goal=self.goal)
 
     def tensors(self, checkpoint: SavedCheckpoint, file: str | None = None) -> Iterator[TensorData]:
         """The tensors of a file of a checkpoint, in file order; what is not here is fetched.
@@ -198,14 +241,17 @@ class RunRecorder:
             UsageError: it has no such file.
             ObjectMissingError: an object cannot be had.
         """
-        manifest = stored_manifest(self._workspace, f"{checkpoint.commit_hash}:{file or self.file}")
-        wanted = tuple(part for one in manifest.tensors for part in one.objects)
-        bring(self._workspace, wanted, f"the checkpoint at step {checkpoint.step}")
-        yield from stored_tensors(manifest, self._workspace.store)
+        yield from saved_tensors(self._workspace, checkpoint, file or self.file)
 
     # In the background
 
     def _store(self, snapshot: Snapshot) -> Checkpoint | None:
+        try:
+            return self._store_files(snapshot)
+        finally:
+            _close(snapshot)
+
+    def _store_files(self, snapshot: Snapshot) -> Checkpoint | None:
         workspace, config = self._workspace, self.config
         files = snapshot.files()
         stored = {
@@ -219,17 +265,34 @@ class RunRecorder:
             os.fsencode(path): checkpointing.store_blob(workspace, content)
             for path, content in snapshot.plain.items()
         }
+        if snapshot.folder:
+            plain = {**self._left_over(snapshot.folder, {*stored, *plain}), **plain}
         if not config.auto_commit:
             stage_blobs(workspace.git, {**stored, **plain})
             return None
+        if snapshot.keeps_earlier:
+            checkpointing.keep_earlier(workspace, self.name, snapshot.step)
         saved = checkpointing.commit_checkpoint(workspace, self._said(snapshot), stored, plain)
         if snapshot.is_best and config.tag_best_checkpoints:
             tag_best(workspace.git, self.name, saved.oid, snapshot.metrics)
+        if snapshot.on_stored is not None:
+            snapshot.on_stored(workspace, saved.oid)
         try:
             self._drop()
         except (CoralError, OSError) as error:  # what was saved is saved
             warnings.warn(f"old checkpoints were not dropped: {error}", RuntimeWarning, stacklevel=1)
         return saved
+
+    def _left_over(self, folder: str, files: Collection[bytes]) -> dict[bytes, str]:
+        """What a folder has besides these files in the trees that a checkpoint may be made from."""
+        git, paths = self._workspace.git, [os.fsencode(folder) + b"/"]
+        if not self.config.auto_commit:
+            found = list_index(git, [f":(top,literal){folder}"])
+        else:
+            branch = self.config.branch
+            refs = [RUNS + self.name, *([f"refs/heads/{branch}", "HEAD"] if branch else [])]
+            found = [one for ref in refs if tip(git, ref) for one in list_tree(git, ref, paths)]
+        return {one.path: "" for one in found if one.path not in files}
 
     def _said(self, snapshot: Snapshot) -> NewCheckpoint:
         return NewCheckpoint(
@@ -238,9 +301,20 @@ class RunRecorder:
             snapshot.metrics,
             subject_of(self.config, snapshot.step, snapshot.epoch, snapshot.metrics),
             snapshot.epoch,
-            ("best",) if snapshot.is_best else (),
+            (BEST,) if snapshot.is_best else (),
             self.config.branch,
         )
+
+    def _tell(self, what: Callable[[ExperimentBridge], None]) -> None:
+        """Tell the bridge something; a training does not fail because another tracker does."""
+        if self._bridge is None:
+            return
+        try:
+            what(self._bridge)
+        except Exception as error:
+            if self.config.strict:
+                raise
+            warnings.warn(f"{type(self._bridge).__name__} failed: {error}", RuntimeWarning, stacklevel=3)
 
     def _drop(self) -> None:
         """Let go of checkpoints that are not to be kept, and now and then of what the store has of them."""
@@ -252,3 +326,8 @@ class RunRecorder:
         """Free the room of what was dropped; when that cannot be, the next time."""
         if self._dropped and free_room(self._workspace, self.config):
             self._dropped = 0
+
+
+def _close(snapshot: Snapshot) -> None:
+    if snapshot.close is not None:
+        snapshot.close()

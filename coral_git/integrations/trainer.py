@@ -14,14 +14,14 @@ from coral_git.history.checkpoints import Checkpoint
 from coral_git.history.runs import Run
 from coral_git.integrations.background import Job
 from coral_git.integrations.bridge import ExperimentBridge
-from coral_git.integrations.checkpoint_config import CheckpointConfig, TrainingState
-from coral_git.integrations.models import as_torch, copied, load_tensors, source_of, state_of, unwrapped
+from coral_git.integrations.checkpoint_config import STATE_FILE, CheckpointConfig, TrainingState
+from coral_git.integrations.models import as_torch, copied, load_tensors, state_of, unwrapped
 from coral_git.integrations.ranks import gather_states, rank, wait_for_all, world_size
 from coral_git.integrations.recorder import RunRecorder, Snapshot
 from coral_git.integrations.rng import random_state, set_random_state
-from coral_git.integrations.state import flatten, unflatten
+from coral_git.integrations.sources import source_of
+from coral_git.integrations.state import flatten, read_state
 
-STATE_FILE = "training_state.safetensors"
 EVENTS = ("step_end", "epoch_end", "checkpoint_save", "checkpoint_load", "best_metric")
 
 
@@ -86,6 +86,13 @@ class CoralTrainer:
         """The run as git has it."""
         return self._recorder.run
 
+    @property
+    def best_commit(self) -> str | None:
+        """The id of the commit of the best checkpoint that is kept; None where there is none."""
+        self.wait()
+        best = self._recorder.choose(best=True)
+        return None if best is None else best.commit_hash
+
     def set_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Save and restore the state of an optimizer, too."""
         self._parts["optimizer"] = optimizer
@@ -133,11 +140,13 @@ class CoralTrainer:
         """Say what was measured, for the next checkpoint."""
         self.state.metrics.update({name: float(value) for name, value in metrics.items()})
 
-    def step(self, loss: float, **metrics: float) -> None:
+    def step(self, loss: float | None = None, **metrics: float) -> None:
         """Tell that a step of the optimizer was made; saves a checkpoint where the configuration says so."""
         self.state.global_step += 1
-        self.state.loss = float(loss)
-        self.update_metrics(loss=float(loss), **metrics)
+        if loss is not None:
+            self.state.loss = float(loss)
+            self.update_metrics(loss=float(loss))
+        self.update_metrics(**metrics)
         self._call("step_end")
         every = self.config.save_every_n_steps
         if every and self.state.global_step % every == 0:
@@ -201,8 +210,8 @@ class CoralTrainer:
         if chosen is None:
             return False
         load_tensors(self.model, list(self._recorder.tensors(chosen)), strict=True)
-        stored = {one.name: as_torch(one) for one in self._recorder.tensors(chosen, STATE_FILE)}
-        self._restore(unflatten(stored), load_optimizer, load_scheduler)
+        state = read_state(self._recorder.tensors(chosen, STATE_FILE), as_torch)
+        self._restore(state, load_optimizer, load_scheduler)
         self._call("checkpoint_load", chosen.commit_hash)
         return True
 
@@ -216,7 +225,6 @@ class CoralTrainer:
     def get_training_summary(self) -> dict[str, Any]:
         """How far the training is, how large the model is, and what was saved."""
         parameters = list(unwrapped(self.model).parameters())
-        best = self._recorder.choose(best=True)
         return {
             "experiment_name": self.experiment_name,
             "model_name": type(unwrapped(self.model)).__name__,
@@ -228,7 +236,7 @@ class CoralTrainer:
             "learning_rate": self._learning_rate(),
             "metrics": dict(self.state.metrics),
             "best_metric": self.state.best,
-            "best_checkpoint": best.commit_hash if best is not None else None,
+            "best_checkpoint": self.best_commit,
             "checkpoints": len(self.list_checkpoints()),
         }
 

@@ -6,6 +6,7 @@ all (``commit_checkpoint``); its ref comes last.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -121,8 +122,22 @@ def commit_checkpoint(
         made = git.run("commit-tree", make_tree(logged), "-p", logged, input=message.encode())
         commit = made.decode().strip()
     ref = checkpoint_ref(new.run, new.step)
+    replaced = tip(git, ref)
+    if replaced and replaced != commit:
+        note_dropped(workspace, [replaced])
     git.run("update-ref", "-m", "coral", ref, commit)
     return Checkpoint(new.run, new.step, ref, commit)
+
+
+def keep_earlier(workspace: Workspace, run: str, step: int) -> None:
+    """Give the checkpoint of a step another ref, so that the next one of this step does not replace it."""
+    git = workspace.git
+    oid = tip(git, checkpoint_ref(run, step))
+    if not oid:
+        return
+    taken = {one.ref for one in list_checkpoints(git, run)}
+    number = next(n for n in itertools.count(2) if checkpoint_ref(run, step, n) not in taken)
+    git.run("update-ref", "-m", "coral", checkpoint_ref(run, step, number), oid, "0" * len(oid))
 
 
 def drop_checkpoints(workspace: Workspace, checkpoints: Iterable[Checkpoint]) -> None:

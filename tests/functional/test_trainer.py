@@ -372,7 +372,7 @@ def test_a_state_that_cannot_be_kept_is_named(project, strict):
 
     trainer, *rest = prepare(project, save_every_n_steps=1, strict=strict)
     trainer.add_state("odd", Odd())
-    expected = "'parts.odd.object' of the state of the training is a object"
+    expected = "'parts.odd.object' of the state of the training is of the type object"
     if strict:
         with pytest.raises(UsageError, match=expected):
             train(trainer, *rest, 1)

@@ -250,3 +250,21 @@ def test_the_programs_of_the_guide_work(shell, page):
         [sys.executable, "-c", "\n".join(blocks)], cwd=shell, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_program_of_the_frameworks_works(shell, monkeypatch):
+    for name in ("transformers", "accelerate", "lightning", "keras", "mlflow", "wandb"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    for name, value in {
+        "KERAS_BACKEND": "torch",
+        "HF_HUB_OFFLINE": "1",
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+        "MLFLOW_TRACKING_URI": "file:mlruns",
+        "PYTHONWARNINGS": "error:MLflowBridge failed,error:WandbBridge failed,error:a checkpoint was not",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    test_the_programs_of_the_guide_work(shell, "frameworks.md")

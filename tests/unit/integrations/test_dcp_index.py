@@ -128,7 +128,7 @@ def test_an_index_of_version_1_is_read_for_ever():
     assert rank_file(3) == "distributed/rank-00003.safetensors"
     assert index.paths is not None
     assert index.paths["groups.0.lr"] == ("groups", 0, "lr")
-    value = put_together(index.values["groups.0.lr"].tree, str, str)
+    value = put_together(index.values["groups.0.lr"].tree, lambda name, _: name)
     assert value == 0.1
     assert render(index, DEFAULT_LIMITS) == data
 
@@ -188,7 +188,7 @@ def test_whatever_is_somewhere_is_read_or_refused(place, value):
         return
     for one in index.values.values():
         with suppress(IntegrityError):
-            put_together(one.tree, str, lambda _: [0])
+            put_together(one.tree, lambda name, is_torch: name if is_torch else [0])
     assert parse(render(index, DEFAULT_LIMITS), DEFAULT_LIMITS) == index
 
 

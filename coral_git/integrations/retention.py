@@ -1,78 +1,27 @@
-"""Which checkpoints of a run are kept, which is the best one, and what is said about a new one."""
+"""Which checkpoints of a run stay, which is the best one, and what is said about a new one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from coral_git.errors import LockedError, UsageError
+from coral_git.git.chains import index_lines
 from coral_git.git.command import Git
-from coral_git.history.checkpoints import epoch_of, list_checkpoints, read_checkpoints
+from coral_git.history.checkpoints import list_checkpoints
 from coral_git.history.goals import Goal
 from coral_git.history.tags import NewTag, make_tag
 from coral_git.integrations.checkpoint_config import CheckpointConfig
+from coral_git.integrations.kept import list_saved
 from coral_git.maintenance.gc import free_dropped
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import checkpointing
 
 
-class SavedCheckpoint(NamedTuple):
-    """A checkpoint that is kept.
-
-    Attributes:
-        step: its number.
-        epoch: epochs that had ended; None where that is not known.
-        commit_hash: the id of its commit.
-        metrics: values by name.
-        message: first line of the message of its commit.
-    """
-
-    step: int
-    epoch: int | None
-    commit_hash: str
-    metrics: Mapping[str, float]
-    message: str
-
-
 def goal_of(config: CheckpointConfig) -> Goal:
     """What makes a checkpoint better than another one."""
     return Goal(config.save_on_best_metric or "loss", config.minimize_metric)
-
-
-def kept_checkpoints(git: Git, run: str) -> list[SavedCheckpoint]:
-    """The checkpoints of a run that are kept, by step."""
-    found = list_checkpoints(git, run)
-    return [
-        SavedCheckpoint(one.step, epoch_of(commit), one.oid, dict(commit.facts.metrics), commit.subject)
-        for one, commit in zip(found, read_checkpoints(git, found), strict=True)
-    ]
-
-
-def choose_checkpoint(
-    found: list[SavedCheckpoint],
-    goal: Goal,
-    commit_hash: str | None = None,
-    *,
-    step: int | None = None,
-    best: bool = False,
-) -> SavedCheckpoint | None:
-    """A checkpoint: the last one, the best one, that of a step, or of a commit; None where there is none.
-
-    Args:
-        found: the checkpoints, by step.
-        goal: what is best.
-        commit_hash: the id of its commit, or how that begins.
-        step: its number.
-        best: whether the best one is meant.
-    """
-    if commit_hash is not None:
-        found = [one for one in found if one.commit_hash.startswith(commit_hash)]
-    if step is not None:
-        found = [one for one in found if one.step == step]
-    if best:
-        found = sorted(found, key=lambda one: goal.rank(one.metrics))[:1]
-    return found[-1] if found else None
 
 
 def subject_of(config: CheckpointConfig, step: int, epoch: int | None, metrics: Mapping[str, float]) -> str:
@@ -90,9 +39,8 @@ def subject_of(config: CheckpointConfig, step: int, epoch: int | None, metrics: 
 
 
 def stage_blobs(git: Git, blobs: Mapping[bytes, str]) -> None:
-    """Put files into the index, for whoever commits them."""
-    lines = b"".join(b"100644 " + oid.encode() + b"\t" + path + b"\0" for path, oid in blobs.items())
-    git.run("update-index", "-z", "--index-info", input=lines)
+    """Put files into the index, for whoever commits them; an empty id takes one away."""
+    git.run("update-index", "-z", "--index-info", input=index_lines(git, blobs))
 
 
 def tag_best(git: Git, run: str, commit: str, metrics: Mapping[str, float]) -> None:
@@ -105,7 +53,7 @@ def drop_others(workspace: Workspace, run: str, config: CheckpointConfig) -> int
     last, best = config.keep_last_n_checkpoints, config.keep_best_n_checkpoints
     if last is None and best is None:
         return 0
-    found = kept_checkpoints(workspace.git, run)
+    found = list_saved(workspace, run)
     goal = goal_of(config)
     ranked = sorted(found, key=lambda one: goal.rank(one.metrics))
     kept = {one.step for one in (*found[-(last or 1) :], *ranked[: best or 0])}

@@ -1,0 +1,104 @@
+"""The checkpoints of a run that are kept: listed, chosen, read; nothing is written, no run is begun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from coral_git.errors import UsageError
+from coral_git.formats.base import TensorData
+from coral_git.history.checkpoints import epoch_of, list_checkpoints, read_checkpoints
+from coral_git.history.goals import Goal
+from coral_git.history.runs import RUNS
+from coral_git.manifest.escape import printable
+from coral_git.pipeline.tensors import stored_tensors
+from coral_git.pipeline.workspace import Workspace
+from coral_git.repository.printing import bring
+from coral_git.repository.spec import stored_manifest
+
+BEST = "best"
+"""The label of a checkpoint that was the best one so far when it was saved."""
+
+
+class SavedCheckpoint(NamedTuple):
+    """A checkpoint that is kept.
+
+    Attributes:
+        step: its number.
+        epoch: epochs that had ended; None where that is not known.
+        commit_hash: the id of its commit.
+        metrics: values by name.
+        message: first line of the message of its commit.
+        labels: words that were said about it.
+    """
+
+    step: int
+    epoch: int | None
+    commit_hash: str
+    metrics: Mapping[str, float]
+    message: str
+    labels: tuple[str, ...] = ()
+
+
+def list_saved(workspace: Workspace, run: str) -> list[SavedCheckpoint]:
+    """The checkpoints of a run that are kept, by step.
+
+    Raises:
+        UsageError: no run can have that name.
+    """
+    if not workspace.git.succeeds("check-ref-format", RUNS + run):
+        raise UsageError(f"there is no run '{printable(run)}'", hint="git coral experiment list")
+    found = list_checkpoints(workspace.git, run)
+    return [
+        SavedCheckpoint(
+            one.step,
+            epoch_of(commit),
+            one.oid,
+            dict(commit.facts.metrics),
+            commit.subject,
+            commit.facts.labels,
+        )
+        for one, commit in zip(found, read_checkpoints(workspace.git, found), strict=True)
+    ]
+
+
+def choose_saved(
+    found: Sequence[SavedCheckpoint],
+    commit_hash: str | None = None,
+    *,
+    step: int | None = None,
+    best: bool = False,
+    goal: Goal | None = None,
+) -> SavedCheckpoint | None:
+    """One of the checkpoints of a run: the last of those that are asked for; None where there is none.
+
+    Args:
+        found: the checkpoints, by step.
+        commit_hash: the id of its commit, or how that begins.
+        step: its number.
+        best: whether the best one is meant.
+        goal: what makes one better; without it the best one is that which was saved as such last.
+    """
+    if commit_hash is not None:
+        found = [one for one in found if one.commit_hash.startswith(commit_hash)]
+    if step is not None:
+        found = [one for one in found if one.step == step]
+    if best and goal is not None:
+        found = sorted(found, key=lambda one: goal.rank(one.metrics))[:1]
+    elif best:
+        found = [one for one in found if BEST in one.labels]
+    return found[-1] if found else None
+
+
+def saved_tensors(workspace: Workspace, checkpoint: SavedCheckpoint, file: str) -> Iterator[TensorData]:
+    """The tensors of a file of a checkpoint, in file order; what is not here is fetched.
+
+    Raises:
+        UsageError: it has no such file.
+        ObjectMissingError: an object cannot be had.
+    """
+    manifest = stored_manifest(workspace, f"{checkpoint.commit_hash}:{os.fspath(file)}")
+    wanted = tuple(part for one in manifest.tensors for part in one.objects)
+    bring(workspace, wanted, f"the checkpoint at step {checkpoint.step}")
+    yield from stored_tensors(manifest, workspace.store)
