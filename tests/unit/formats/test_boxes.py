@@ -42,6 +42,7 @@ def test_what_tiles_an_array():
     assert not is_tiling((4, 9), [*grid[1:], ((0, 0), (2, 2)), ((0, 3), (2, 1))])
     assert not is_tiling((), [((), ()), ((), ())])
     assert not is_tiling((4,), [])
+    assert not is_tiling((3, 0), [((0, 0), (3, 1))])
     assert not is_tiling((4,), [((0,), (5,))])
 
 
