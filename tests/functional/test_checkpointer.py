@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +116,13 @@ def test_the_names_of_the_original_coral(project):
     assert fresh.param_groups[0]["lr"] == 0.5
     scheduler = torch.optim.lr_scheduler.StepLR(fresh, 2)
     PyTorchIntegration.load_scheduler_state(scheduler, PyTorchIntegration.save_scheduler_state(scheduler))
+
+
+@pytest.mark.parametrize("module", ["checkpointer", "trainer"])
+def test_examples_of_the_docstrings(installed, module):
+    done = doctest.testmod(importlib.import_module(f"coral_git.integrations.{module}"))
+    assert done.attempted > 2
+    assert done.failed == 0
 
 
 NEEDED = {

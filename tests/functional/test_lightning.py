@@ -24,7 +24,9 @@ from coral_git.integrations.lightning import (  # noqa: E402
 from coral_git.integrations.pytorch import CheckpointConfig, load  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*log_every_n_steps")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers", "ignore:Be aware", "ignore:.*LeafSpec"
+)
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ class Small(pl.LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
 
 
-def fit(folder: Path, epochs: int, *callbacks, resume=None, shuffle=True, **options) -> tuple:
+def fit(folder: Path, epochs: int, *callbacks, resume=None, loader=None, **options) -> tuple:
     rows = torch.randn(24, 4, generator=torch.Generator().manual_seed(5))
     data = torch.utils.data.TensorDataset(rows)
     model = Small()
@@ -71,7 +73,7 @@ def fit(folder: Path, epochs: int, *callbacks, resume=None, shuffle=True, **opti
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **options,
     )  # fmt: skip
     torch.manual_seed(7)
-    loader = torch.utils.data.DataLoader(data, 8, shuffle=shuffle)
+    loader = loader or torch.utils.data.DataLoader(data, 8, shuffle=True)
     trainer.fit(model, loader, torch.utils.data.DataLoader(data, 24), ckpt_path=resume)
     return model, trainer
 
@@ -104,11 +106,39 @@ def test_the_callback_goes_on_bit_for_bit(project, at, tmp_path, assert_healthy)
     assert_healthy(repo)
 
 
+class Resumable:
+    """A data loader that can go on where it was."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.is_resumed = False
+
+    def __len__(self) -> int:
+        return 3
+
+    def __iter__(self):
+        if not self.is_resumed:
+            self.position = 0
+        self.is_resumed = False
+        while self.position < 3:
+            self.position += 1
+            yield [torch.full((8, 4), float(self.position))]
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position, self.is_resumed = state["position"], True
+
+
 def test_the_callback_in_the_middle_of_an_epoch(project, tmp_path):
-    whole, _ = fit(tmp_path, 2, CoralCallback(project, "fit", CheckpointConfig(save_every_n_steps=2)))
-    resume = resume_path(project, "fit", step=4)
-    again, _ = fit(tmp_path, 2, CoralCallback(project, "again"), resume=resume, shuffle=False)
-    assert len(again.losses) == len(whole.losses[4:])
+    config = CheckpointConfig(save_every_n_steps=1)
+    whole, _ = fit(tmp_path, 2, CoralCallback(project, "fit", config), loader=Resumable())
+    for step in (2, 3):
+        callback = CoralCallback(project, f"from-{step}")
+        resume = resume_path(project, "fit", step=step)
+        again, _ = fit(tmp_path, 2, callback, resume=resume, loader=Resumable())
+        assert again.losses == whole.losses[step:]
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -101,6 +101,22 @@ def test_the_form_on_disk():
     )
 
 
+def test_the_form_on_disk_of_what_came_later():
+    state = [
+        1j,
+        Path("a/b"),
+        {2, 1},
+        frozenset("a"),
+        torch.bfloat16,
+        torch.device("cuda", 1),
+        torch.Size([2, 3]),
+    ]
+    assert flatten(state)[STATE].tobytes() == (
+        b'["l",[["c",["0x0.0p+0","0x1.0000000000000p+0"]],["p","a/b"],["s",[1,2]],["z",["a"]],'
+        b'["D","bfloat16"],["V","cuda:1"],["S",[2,3]]]]'
+    )
+
+
 @pytest.mark.parametrize("value", [object(), {1: Color.RED}, lambda: 0, Color.RED, torch.nn.Linear])
 def test_what_cannot_be_kept_is_refused_by_name(value):
     with pytest.raises(UsageError, match=r"'a\.b(\.1)?' of the state of the training is of the type"):
