@@ -21,7 +21,13 @@ _OBJECTS_OF_A_START = 50_000
 def _leave(status: int) -> NoReturn:
     """End the process at once: somebody waits, and taking the interpreter apart takes a while."""
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None where the shell has closed it
-        stream.flush()
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            status = status or 141
+        except OSError as error:
+            os.write(2, f"error: cannot write: {(error.strerror or 'failed').lower()}\n".encode())
+            status = status or 16
     os._exit(status)
 
 

@@ -181,10 +181,16 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print_error(error.message, error.hint)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + getattr(signal, "SIGPIPE", 13)
+    except OSError as error:
+        if os.environ.get("CORAL_DEBUG"):
+            raise
+        failed = from_os_error(error, "go on")
+        print_error(failed.message, failed.hint)
+        return failed.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     return result if isinstance(result, int) else 0

@@ -42,15 +42,19 @@ class SavedCheckpoint(NamedTuple):
 
 
 def list_saved(workspace: Workspace, run: str) -> list[SavedCheckpoint]:
-    """The checkpoints of a run that are kept, by step.
+    """The checkpoints of a run that are kept, as they were saved: who trains may go back to an earlier step.
+
+    That order is the one of the steps of the run; on a branch, where it is not known, that of their numbers.
 
     Raises:
         UsageError: no run can have that name.
     """
-    if not workspace.git.succeeds("check-ref-format", RUNS + run):
+    git = workspace.git
+    if not git.succeeds("check-ref-format", RUNS + run):
         raise UsageError(f"there is no run '{printable(run)}'", hint="git coral experiment list")
-    found = list_checkpoints(workspace.git, run)
-    return [
+    refs = list_checkpoints(git, run)
+    commits = read_checkpoints(git, refs)
+    found = [
         SavedCheckpoint(
             one.step,
             epoch_of(commit),
@@ -59,8 +63,12 @@ def list_saved(workspace: Workspace, run: str) -> list[SavedCheckpoint]:
             commit.subject,
             commit.facts.labels,
         )
-        for one, commit in zip(found, read_checkpoints(workspace.git, found), strict=True)
+        for one, commit in zip(refs, commits, strict=True)
     ]
+    chain = git.run("rev-list", "--first-parent", "--reverse", RUNS + run, check=False).decode().split()
+    order = {oid: number for number, oid in enumerate(chain)}
+    places = {commit.oid: order.get(commit.parents[0], -1) if commit.parents else -1 for commit in commits}
+    return found if -1 in places.values() else sorted(found, key=lambda one: places[one.commit_hash])
 
 
 def choose_saved(
@@ -74,7 +82,7 @@ def choose_saved(
     """One of the checkpoints of a run: the last of those that are asked for; None where there is none.
 
     Args:
-        found: the checkpoints, by step.
+        found: the checkpoints, the last one at the end.
         commit_hash: the id of its commit, or how that begins.
         step: its number.
         best: whether the best one is meant.

@@ -44,6 +44,7 @@ def save(
     tags: tuple[str, ...] = (),
     tag: str = "",
     branch: str = "",
+    push_to: str = "",
     file: str | None = None,
 ) -> str:
     """Stage the parameters and buffers of a model, and commit them; gives the id of the commit.
@@ -56,6 +57,7 @@ def save(
         tags: labels of the commit.
         tag: a tag of git that the commit gets; empty for none.
         branch: a branch that is made for it and checked out; empty for the one that is.
+        push_to: a remote that the branch is pushed to, weights first; empty for none.
         file: the weight file, instead of that of the repository.
 
     Raises:
@@ -77,6 +79,8 @@ def save(
     commit = repo.commit(message, metrics=metrics, tags=tags).commit_hash
     if tag:
         repo.tag_version(tag, message, metrics=metrics)
+    if push_to:
+        repo.push(push_to)
     return commit
 
 

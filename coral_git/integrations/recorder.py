@@ -215,7 +215,7 @@ class RunRecorder:
     # Reading
 
     def checkpoints(self) -> list[SavedCheckpoint]:
-        """The checkpoints that are kept, by step."""
+        """The checkpoints that are kept, as they were saved."""
         return list_saved(self._workspace, self.name)
 
     def choose(

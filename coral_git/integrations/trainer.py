@@ -216,7 +216,10 @@ class CoralTrainer:
         return True
 
     def list_checkpoints(self) -> list[dict[str, Any]]:
-        """The checkpoints that are kept: step, epoch, commit_hash, metrics, message, is_best."""
+        """The checkpoints that are kept, as they were saved.
+
+        Each with ``step``, ``epoch``, ``commit_hash``, ``metrics``, ``message``, ``labels`` and ``is_best``.
+        """
         self.wait()
         found = self._recorder.checkpoints()
         best = self._recorder.choose(best=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -197,3 +198,15 @@ def test_an_example_of_a_manifest_is_not_written_as_a_file(committed, assert_hea
     assert "example" not in committed.coral("ls-files")
     assert committed.read("docs/example.txt") == text
     assert_healthy(committed)
+
+
+@pytest.mark.parametrize("command", [("status",), ("log",), ("ls-files", "--json"), ("--version",)])
+def test_a_full_disk_below_the_output_is_said(committed, command):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            ["git-coral", *command], cwd=committed.path, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 16
+    assert done.stderr.startswith(b"error: cannot ")
+    assert b"no space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -175,6 +175,18 @@ def test_a_checkpoint_that_was_dropped_comes_back_when_it_is_named_again(project
     assert_healthy(repo)
 
 
+def test_who_goes_back_goes_on_from_there(project):
+    trainer, *rest = prepare(project, save_every_n_steps=1, keep_last_n_checkpoints=2)
+    train(trainer, *rest, 6)
+    assert trainer.load_checkpoint(step=5)
+    trainer.state.global_step = 2
+    train(trainer, *rest, 1)
+    assert [one["step"] for one in trainer.list_checkpoints()] == [6, 3]
+    fresh, *_ = prepare(project)
+    assert fresh.load_checkpoint()
+    assert fresh.state.global_step == 3
+
+
 def test_epochs_best_metrics_and_early_stopping(project):
     trainer, *_ = prepare(
         project, save_on_best_metric="val", minimize_metric=True, early_stopping_patience=2,
