@@ -39,18 +39,24 @@ class BaseFinder:
 
     Args:
         manifests: the previous versions, expanded.
-        elsewhere: gives part ``number`` of the tensors of a name in other files.
+        elsewhere: gives part ``number`` of the tensors of a name in other files; None where only the
+            previous versions are to be asked.
     """
 
     def __init__(
-        self, manifests: Iterable[Manifest], elsewhere: Callable[[str, int], Sequence[ObjectId]]
+        self, manifests: Iterable[Manifest], elsewhere: Callable[[str, int], Sequence[ObjectId]] | None
     ) -> None:
         self._versions = [PreviousVersion(manifest) for manifest in manifests]
         self._elsewhere = elsewhere
 
+    @property
+    def searches(self) -> bool:
+        """Whether other places are asked than the previous versions."""
+        return self._elsewhere is not None
+
     def namesakes(self, name: str, index: int) -> Sequence[ObjectId]:
         """Candidates for a part of a tensor in other files; slow when it is asked first."""
-        return self._elsewhere(name, index)
+        return self._elsewhere(name, index) if self._elsewhere is not None else ()
 
     def rest_part(self, index: int) -> tuple[ObjectId, ...]:
         """Candidates for a part of the bytes between the tensors."""

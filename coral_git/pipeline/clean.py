@@ -69,6 +69,7 @@ def store_source(
     previous: Sequence[StoredManifest] | None = None,
     *,
     is_incremental: bool = True,
+    searches: bool = True,
 ) -> bytes:
     """Store a file that need not be in the work tree; gives its manifest.
 
@@ -78,6 +79,7 @@ def store_source(
         source: its bytes.
         previous: earlier versions, the most recent first; those of the index and HEAD by default.
         is_incremental: whether tensors may be stored as differences to others.
+        searches: whether these may be others than those of the same name in ``previous``.
 
     Raises:
         CoralError: the store cannot be written.
@@ -86,7 +88,7 @@ def store_source(
 
     if previous is None:
         previous = list(previous_manifests(workspace, path))
-    finder = base_finder(workspace, path, previous) if is_incremental else None
+    finder = base_finder(workspace, path, previous, searches=searches) if is_incremental else None
     with Workers(workspace.settings.threads) as workers:
         return make_manifest(workspace, path, source, workers, finder, True, lambda _done, _total: None)
 

@@ -33,20 +33,23 @@ if TYPE_CHECKING:
     from coral_git.pipeline.clean import Source
 
 _READ_BYTES = 1 << 20
-_NO_BASES = BaseFinder((), lambda _name, _number: ())
+_NO_BASES = BaseFinder((), None)
 
 
-def base_finder(workspace: Workspace, path: bytes, previous: Iterable[StoredManifest]) -> BaseFinder:
+def base_finder(
+    workspace: Workspace, path: bytes, previous: Iterable[StoredManifest], *, searches: bool = True
+) -> BaseFinder:
     """Where the bases of what is added at a path are looked for.
 
     Args:
         workspace: the repository.
         path: relative to the root of the work tree.
         previous: earlier versions of the path, the most recent first.
+        searches: whether other places are asked too.
     """
     expanded = (expanded_or_none(workspace, stored.manifest) for stored in previous)
     known = (manifest for manifest in expanded if manifest is not None)
-    return BaseFinder(known, Namesakes(workspace, path).objects)
+    return BaseFinder(known, Namesakes(workspace, path).objects if searches else None)
 
 
 def base_search(workspace: Workspace) -> BaseSearch | None:
@@ -117,7 +120,9 @@ def make_manifest(
     if delta_type is None:
         ids = [part.object_id for part in workers.map(hash_part, sources)]
         return render(_assemble(layout, parts, ids, source.size, digest(), limits)[0])
-    encoder = make_encoder(workspace, path, workers, delta_type(), searches=bases is not None)
+    encoder = make_encoder(
+        workspace, path, workers, delta_type(), searches=bases is not None and bases.searches
+    )
     with workspace.store.writer() as writer:
         ids = encoder.store_parts(sources, writer)
         manifest, tables = _assemble(layout, parts, ids, source.size, digest(), limits)

@@ -75,9 +75,15 @@ def store_file(
     """
     path = os.fsencode(name)
     previous = _previous(workspace, path, run) if is_incremental else []
-    return store_blob(
-        workspace, store_source(workspace, path, source, previous, is_incremental=is_incremental)
+    text = store_source(
+        workspace,
+        path,
+        source,
+        previous,
+        is_incremental=is_incremental,
+        searches=not previous,  # what is no small change of the checkpoint before is none of anything else
     )
+    return store_blob(workspace, text)
 
 
 def store_blob(workspace: Workspace, content: bytes) -> str:
