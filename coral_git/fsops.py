@@ -208,7 +208,10 @@ def discard(fd: int, path: str) -> None:
 def touch(path: str, ns: int | None = None) -> None:
     """Set both times of a file, to now or to ``ns`` (nanoseconds since the epoch)."""
     fault_point("utime", path)
-    os.utime(path, None if ns is None else (ns, ns))
+    if ns is None:
+        os.utime(path)
+    else:
+        os.utime(path, ns=(ns, ns))
 
 
 def make_link(target: str, path: str) -> None:

@@ -35,7 +35,13 @@ def command(
     """
     workspace = Workspace.open()
     tag = NewTag(
-        name, revision, description, metrics_of(files, metrics), labels_of(labels), force=force, sign=sign
+        name,
+        revision,
+        description,
+        metrics_of(files, metrics),
+        labels_of(labels),
+        force=force,
+        sign=sign or None,
     )
     make_tag(workspace.git, tag)
     if not quiet:

@@ -15,6 +15,7 @@ from coral_git.history.commits import Commit, walk
 
 CHECKPOINTS = "refs/coral/checkpoints/"
 EPOCH = "Coral-Epoch"
+LOGGED = "Coral-Logged"
 _DIGITS = 12
 
 
@@ -67,6 +68,12 @@ def epoch_of(commit: Commit) -> int | None:
         if key == EPOCH and _is_number(value):
             return int(value)
     return None
+
+
+def logged_by(commit: Commit) -> str:
+    """The id of the step of the run that a checkpoint belongs to: its parent, unless it is on a branch."""
+    said = next((value for key, value in commit.facts.others if key == LOGGED), "")
+    return said or (commit.parents[0] if commit.parents else "")
 
 
 def _is_number(text: str) -> bool:

@@ -91,7 +91,7 @@ class NewTag(NamedTuple):
         metrics: what its trailers say.
         labels: labels that its trailers name.
         force: whether a tag of that name is replaced.
-        sign: whether it is signed.
+        sign: whether it is signed; None for what git's configuration says.
     """
 
     name: str
@@ -100,7 +100,7 @@ class NewTag(NamedTuple):
     metrics: Mapping[str, float] = {}
     labels: tuple[str, ...] = ()
     force: bool = False
-    sign: bool = False
+    sign: bool | None = None
 
 
 def make_tag(git: Git, tag: NewTag) -> None:
@@ -119,6 +119,7 @@ def make_tag(git: Git, tag: NewTag) -> None:
         raise UsageError(f"tag '{tag.name}' exists already", hint="to move it: git coral tag --force")
     lines = trailer_lines(tag.metrics, tag.labels)
     message = f"{tag.description or tag.name}\n" + ("\n" + "\n".join(lines) + "\n" if lines else "")
-    options = ["-s" if tag.sign else "-a", *(["-f"] if tag.force else [])]
+    kinds = {None: ["-a"], True: ["-s"], False: ["-a", "--no-sign"]}
+    options = [*kinds[tag.sign], *(["-f"] if tag.force else [])]
     arguments = ("--cleanup=verbatim", "-F", "-", "--", tag.name, tag.revision)
     git.run("tag", *options, *arguments, input=os.fsencode(message))

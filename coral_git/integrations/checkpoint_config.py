@@ -47,11 +47,12 @@ class CheckpointConfig:
         branch: a branch that every checkpoint is appended to; it is not to be checked out anywhere. What is
             on it stays, so dropping checkpoints frees nothing then.
         strict: whether a checkpoint that cannot be saved stops the training; else there is a warning.
-        early_stopping_patience: stop after so many epochs without a better metric.
+        early_stopping_patience: ``CoralTrainer`` and ``Checkpointer`` say to stop after so many epochs
+            without a better metric; the other frameworks have callbacks of their own for that.
         early_stopping_threshold: what counts as better.
 
     Raises:
-        UsageError: a number is less than 1.
+        UsageError: a number is less than 1, or there is nothing to stop by.
 
     Example:
         >>> CheckpointConfig(save_every_n_epochs=5, keep_best_n_checkpoints=3).save_every_n_epochs
@@ -83,6 +84,10 @@ class CheckpointConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UsageError(f"bad {name} {value!r}: it is 1 or more, or None")
+        if self.early_stopping_patience is not None and self.save_on_best_metric is None:
+            raise UsageError(
+                "early_stopping_patience of which metric?", hint="name it by save_on_best_metric"
+            )
 
 
 @dataclass

@@ -92,7 +92,8 @@ def find_commit(workspace: Workspace, run: str | None, which: Which) -> str:
         return resolve_commit(workspace.git, revision)
     if run is None:
         raise UsageError("a checkpoint of which run?", hint="name the run, or a revision")
-    goal = goal_of(which.get("config") or CheckpointConfig())
+    config = which.get("config")
+    goal = goal_of(config) if config is not None and config.save_on_best_metric else None
     step, commit_hash = which.get("step"), which.get("commit_hash")
     found = list_saved(workspace, run)
     chosen = choose_saved(found, commit_hash, step=step, best=which.get("best", False), goal=goal)

@@ -10,14 +10,8 @@ from coral_git.errors import CoralError
 from coral_git.history.runs import Run, read_run
 from coral_git.integrations.checkpoint_config import CheckpointConfig
 from coral_git.integrations.dcp_index import INDEX, Index, render
-from coral_git.integrations.retention import (
-    drop_others,
-    free_room,
-    goal_of,
-    stage_blobs,
-    subject_of,
-    tag_best,
-)
+from coral_git.integrations.kept import BEST
+from coral_git.integrations.retention import goal_of, settle, stage_blobs, subject_of
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import checkpointing
 from coral_git.repository.checkpointing import NewCheckpoint
@@ -82,14 +76,11 @@ def commit_distributed(
         new.metrics,
         _subject(config, step, new),
         new.epoch,
-        ("best",) if is_best else (),
+        (BEST,) if is_best else (),
         config.branch,
     )
     saved = checkpointing.commit_checkpoint(workspace, said, stored, plain)
-    if is_best and config.tag_best_checkpoints:
-        tag_best(workspace.git, new.run, saved.oid, new.metrics)
-    if drop_others(workspace, new.run, config):
-        free_room(workspace, config)
+    settle(workspace, saved, new.metrics, config, is_best=is_best)
 
 
 def _is_best(run: Run, step: int, metrics: Mapping[str, float], config: CheckpointConfig) -> bool:

@@ -38,16 +38,17 @@ class CoralStorageReader(StorageReader):
         super().__init__()
         self._repository = repository
         self._run = run
-        self._which = which
+        self._chosen = self._which = which
         self._checkpoint: StoredCheckpoint | None = None
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
-        """Choose another checkpoint.
+        """A load begins; the id chooses another checkpoint than was said in the beginning.
 
         Raises:
             UsageError: that is no name of one.
         """
         self._checkpoint = None
+        self._which = self._chosen
         if checkpoint_id is None:
             return
         if not self.validate_checkpoint_id(checkpoint_id):

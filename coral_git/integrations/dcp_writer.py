@@ -24,6 +24,7 @@ from coral_git.integrations.dcp_checkpoint import Place, step_of, workspace_of
 from coral_git.integrations.dcp_commit import NewDistributed, commit_distributed
 from coral_git.integrations.dcp_index import rank_file
 from coral_git.integrations.dcp_items import Stored, index_of, shard_of, value_of_item
+from coral_git.integrations.ranks import rank
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.manifests import read_manifest
 from coral_git.pipeline.memory_source import MemorySource
@@ -99,7 +100,7 @@ class CoralStorageWriter(StorageWriter):
         """
         if not kwargs.get("use_collectives", True):
             raise UsageError("processes that save without collectives cannot make one checkpoint")
-        self._rank = int(kwargs.get("rank", 0))
+        self._rank = int(kwargs["rank"]) if "rank" in kwargs else rank()  # torch has not always said it
         self._saving = self._new if self._given is None else self._new._replace(step=self._given)
         self._given = None
         if is_coordinator:
@@ -152,7 +153,10 @@ class CoralStorageWriter(StorageWriter):
         """
         index = index_of(metadata, results)
         said = [one.storage_data for of_rank in results for one in of_rank]
-        blobs = {os.fsencode(rank_file(one.rank)): one.blob for one in said if one.blob}
+        files = {(os.fsencode(rank_file(one.rank)), one.blob) for one in said if one.blob}
+        blobs = dict(files)
+        if len(blobs) != len(files):
+            raise CoralError("two processes have the same rank", hint="save in the default process group")
         with closing(self._open()) as workspace:
             commit_distributed(workspace, self._saving, self._config, index, blobs)
 

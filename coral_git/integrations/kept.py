@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
-from coral_git.history.checkpoints import epoch_of, list_checkpoints, read_checkpoints
+from coral_git.history.checkpoints import epoch_of, list_checkpoints, logged_by, read_checkpoints
 from coral_git.history.goals import Goal
 from coral_git.history.runs import RUNS
 from coral_git.manifest.escape import printable
@@ -44,7 +44,7 @@ class SavedCheckpoint(NamedTuple):
 def list_saved(workspace: Workspace, run: str) -> list[SavedCheckpoint]:
     """The checkpoints of a run that are kept, as they were saved: who trains may go back to an earlier step.
 
-    That order is the one of the steps of the run; on a branch, where it is not known, that of their numbers.
+    That order is the one of the steps of the run; where the run is not here, that of their numbers.
 
     Raises:
         UsageError: no run can have that name.
@@ -67,7 +67,7 @@ def list_saved(workspace: Workspace, run: str) -> list[SavedCheckpoint]:
     ]
     chain = git.run("rev-list", "--first-parent", "--reverse", RUNS + run, check=False).decode().split()
     order = {oid: number for number, oid in enumerate(chain)}
-    places = {commit.oid: order.get(commit.parents[0], -1) if commit.parents else -1 for commit in commits}
+    places = {commit.oid: order.get(logged_by(commit), -1) for commit in commits}
     return found if -1 in places.values() else sorted(found, key=lambda one: places[one.commit_hash])
 
 
@@ -86,14 +86,16 @@ def choose_saved(
         commit_hash: the id of its commit, or how that begins.
         step: its number.
         best: whether the best one is meant.
-        goal: what makes one better; without it the best one is that which was saved as such last.
+        goal: what makes one better; a checkpoint without that metric is not the best. Without a goal the best
+            one is that which was saved as such last.
     """
     if commit_hash is not None:
         found = [one for one in found if one.commit_hash.startswith(commit_hash)]
     if step is not None:
         found = [one for one in found if one.step == step]
     if best and goal is not None:
-        found = sorted(found, key=lambda one: goal.rank(one.metrics))[:1]
+        measured = (one for one in found if goal.has(one.metrics))
+        found = sorted(measured, key=lambda one: goal.rank(one.metrics))[:1]
     elif best:
         found = [one for one in found if BEST in one.labels]
     return found[-1] if found else None

@@ -121,26 +121,28 @@ def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Copies on the CPU, that the training does not change; what shares its values shares its copy.
 
     Raises:
-        UsageError: a tensor is split over several processes.
+        UsageError: a tensor is split over several processes, sparse, quantized, or without values.
     """
     copies: dict[tuple[object, ...], Any] = {}
-    split = next((name for name, value in tensors.items() if hasattr(value, "full_tensor")), None)
-    if split is not None:
-        raise UsageError(
-            f"tensor '{printable(split)}' is split over several processes",
-            hint="save it with coral_git.integrations.dcp",
-        )
+    for name, value in tensors.items():
+        if hasattr(value, "full_tensor"):
+            raise UsageError(
+                f"tensor '{printable(name)}' is split over several processes",
+                hint="save it with coral_git.integrations.dcp",
+            )
+        if torch.is_tensor(value) and (value.layout != torch.strided or value.is_meta or value.is_quantized):
+            raise UsageError(f"tensor '{printable(name)}' is no plain tensor, so it cannot be kept")
     return {name: _copy(value, copies) for name, value in tensors.items()}
 
 
 def _copy(value: Any, copies: dict[tuple[object, ...], Any]) -> Any:
     if not torch.is_tensor(value):
         return np.array(value)
+    value = value.detach().resolve_conj().resolve_neg()
     key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
     if value.numel() == 0 or key not in copies:
-        plain = torch.contiguous_format
-        copies[key] = value.detach().to("cpu", copy=True, memory_format=plain)
-    return copies[key]
+        copies[key] = value.to("cpu", copy=True, memory_format=torch.contiguous_format), value
+    return copies[key][0]
 
 
 def as_torch(source: TensorData) -> torch.Tensor:

@@ -25,20 +25,16 @@ from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig
 from coral_git.integrations.kept import BEST, SavedCheckpoint, choose_saved, list_saved, saved_tensors
 from coral_git.integrations.retention import (
-    drop_others,
     free_room,
     goal_of,
+    settle,
     stage_blobs,
     subject_of,
-    tag_best,
 )
 from coral_git.pipeline.clean import Source
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import checkpointing, experiments
 from coral_git.repository.checkpointing import NewCheckpoint
-
-_FREE_AFTER = 8
-"""Fewer dropped checkpoints than this are not worth a walk over the object database."""
 
 
 class Snapshot(NamedTuple):
@@ -103,9 +99,11 @@ class RunRecorder:
         self._bridge = bridge if writes else None
         self._background = Background(strict=self.config.strict)
         self._running: list[Job[Checkpoint | None]] = []
-        self._dropped = 0
+        self._is_over = False
         self._best: Mapping[str, float] | None = None
         self._workspace = repository.new_workspace()
+        settings = self._workspace.settings  # the training needs the other half of the cores
+        self._workspace.settings = settings._replace(threads=(settings.threads + 1) // 2)
         weakref.finalize(self, self._workspace.close)
         tried = {key: str(value) for key, value in (parameters or {}).items()}
         if writes and not tip(self._workspace.git, RUNS + name):
@@ -196,16 +194,21 @@ class RunRecorder:
         return saved
 
     def finish(self, status: str = "finished") -> None:
-        """Wait for the last checkpoint and end the run."""
+        """Wait for the last checkpoint and end the run, once."""
+        if self._is_over:
+            return
         self.wait()
-        self.take_saved()
-        self._free()
-        if self.run.status == "running":
-            experiments.end(self._workspace, self.run, status, {})
+        self._is_over = True
         try:
-            self._tell(lambda bridge: bridge.finish(status))
+            self.take_saved()
+            self._free()
+            if self.run.status == "running":
+                experiments.end(self._workspace, self.run, status, {})
         finally:
-            self.close()
+            try:
+                self._tell(lambda bridge: bridge.finish(status))
+            finally:
+                self.close()
 
     def close(self) -> None:
         """End child processes and close files; the run goes on."""
@@ -226,9 +229,13 @@ class RunRecorder:
         Args:
             commit_hash: the id of its commit, or how that begins.
             step: its number.
-            best: whether the best one is meant, by ``save_on_best_metric``.
+            best: whether the best one is meant: by ``save_on_best_metric``; without that, the last that was
+                saved as the best one, or else the one with the least ``loss``.
         """
-        return choose_saved(self.checkpoints(), commit_hash, step=step, best=best, goal=self.goal)
+        found = self.checkpoints()
+        is_named = self.config.save_on_best_metric or not any(BEST in one.labels for one in found)
+        goal = self.goal if is_named else None
+        return choose_saved(found, commit_hash, step=step, best=best, goal=goal)
 
     def tensors(self, checkpoint: SavedCheckpoint, file: str | None = None) -> Iterator[TensorData]:
         """The tensors of a file of a checkpoint, in file order; what is not here is fetched.
@@ -273,14 +280,9 @@ class RunRecorder:
         if snapshot.keeps_earlier:
             checkpointing.keep_earlier(workspace, self.name, snapshot.step)
         saved = checkpointing.commit_checkpoint(workspace, self._said(snapshot), stored, plain)
-        if snapshot.is_best and config.tag_best_checkpoints:
-            tag_best(workspace.git, self.name, saved.oid, snapshot.metrics)
         if snapshot.on_stored is not None:
             snapshot.on_stored(workspace, saved.oid)
-        try:
-            self._drop()
-        except (CoralError, OSError) as error:  # what was saved is saved
-            warnings.warn(f"old checkpoints were not dropped: {error}", RuntimeWarning, stacklevel=1)
+        settle(workspace, saved, snapshot.metrics, config, is_best=snapshot.is_best)
         return saved
 
     def _left_over(self, folder: str, files: Collection[bytes]) -> dict[bytes, str]:
@@ -316,16 +318,12 @@ class RunRecorder:
                 raise
             warnings.warn(f"{type(self._bridge).__name__} failed: {error}", RuntimeWarning, stacklevel=3)
 
-    def _drop(self) -> None:
-        """Let go of checkpoints that are not to be kept, and now and then of what the store has of them."""
-        self._dropped += drop_others(self._workspace, self.name, self.config)
-        if self._dropped >= _FREE_AFTER:
-            self._free()
-
     def _free(self) -> None:
-        """Free the room of what was dropped; when that cannot be, the next time."""
-        if self._dropped and free_room(self._workspace, self.config):
-            self._dropped = 0
+        """Free the room of what was dropped."""
+        try:
+            free_room(self._workspace, self.config, least=1)
+        except (CoralError, OSError) as error:
+            warnings.warn(f"the room of old checkpoints was not freed: {error}", RuntimeWarning, stacklevel=3)
 
 
 def _close(snapshot: Snapshot) -> None:

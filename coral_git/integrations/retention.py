@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from coral_git.errors import LockedError, UsageError
+from coral_git.errors import CoralError, LockedError, UsageError
 from coral_git.git.chains import index_lines
 from coral_git.git.command import Git
-from coral_git.history.checkpoints import list_checkpoints
+from coral_git.history.checkpoints import Checkpoint, list_checkpoints
 from coral_git.history.goals import Goal
 from coral_git.history.tags import NewTag, make_tag
 from coral_git.integrations.checkpoint_config import CheckpointConfig
 from coral_git.integrations.kept import list_saved
 from coral_git.maintenance.gc import free_dropped
 from coral_git.manifest.escape import printable
+from coral_git.pipeline.dropped import count_waiting, mark_freed
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import checkpointing
+
+_FREE_AFTER = 8
 
 
 def goal_of(config: CheckpointConfig) -> Goal:
@@ -43,16 +49,43 @@ def stage_blobs(git: Git, blobs: Mapping[bytes, str]) -> None:
     git.run("update-index", "-z", "--index-info", input=index_lines(git, blobs))
 
 
-def tag_best(git: Git, run: str, commit: str, metrics: Mapping[str, float]) -> None:
-    """Let the tag of the best checkpoint of a run follow."""
-    make_tag(git, NewTag(f"{run}_best", commit, f"best of {run}", metrics, force=True))
+def settle(
+    workspace: Workspace,
+    saved: Checkpoint,
+    metrics: Mapping[str, float],
+    config: CheckpointConfig,
+    *,
+    is_best: bool,
+) -> None:
+    """What follows when a checkpoint is there: the tag of the best one, others that go, and their room.
+
+    The checkpoint is saved whatever fails here, so that is a warning.
+    """
+    steps: list[Callable[[], None]] = [
+        lambda: _drop_others(workspace, saved.run, config),
+        lambda: free_room(workspace, config),
+    ]
+    if is_best and config.tag_best_checkpoints:
+        steps.insert(0, lambda: _tag_best(workspace.git, saved, metrics))
+    for step in steps:
+        try:
+            step()
+        except (CoralError, OSError) as error:
+            said = f"the checkpoint at step {saved.step} is saved, but then: {error}"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
 
 
-def drop_others(workspace: Workspace, run: str, config: CheckpointConfig) -> int:
-    """Let go of the checkpoints of a run that are not to be kept; gives how many these were."""
+def _tag_best(git: Git, saved: Checkpoint, metrics: Mapping[str, float]) -> None:
+    """Let the tag of the best checkpoint of a run follow; nobody is there to sign it."""
+    name, said = f"{saved.run}_best", f"best of {saved.run}"
+    make_tag(git, NewTag(name, saved.oid, said, metrics, force=True, sign=False))
+
+
+def _drop_others(workspace: Workspace, run: str, config: CheckpointConfig) -> None:
+    """Let go of the checkpoints of a run that are not to be kept."""
     last, best = config.keep_last_n_checkpoints, config.keep_best_n_checkpoints
     if last is None and best is None:
-        return 0
+        return
     found = list_saved(workspace, run)
     goal = goal_of(config)
     ranked = sorted(found, key=lambda one: goal.rank(one.metrics))
@@ -62,21 +95,25 @@ def drop_others(workspace: Workspace, run: str, config: CheckpointConfig) -> int
         kept.update(one.step for one in found if one.epoch is not None and one.epoch % every == 0)
     going = [one for one in list_checkpoints(workspace.git, run) if one.step not in kept]
     checkpointing.drop_checkpoints(workspace, going)
-    return len(going)
 
 
-def free_room(workspace: Workspace, config: CheckpointConfig) -> bool:
-    """Let the store have the room of what was dropped; False while another gc is at it.
+def free_room(workspace: Workspace, config: CheckpointConfig, least: int = _FREE_AFTER) -> None:
+    """Let the store have the room of what was dropped; while another gc is at it, the next time.
+
+    Args:
+        workspace: the repository.
+        config: whether that is wanted.
+        least: how many dropped checkpoints are worth a walk over git's object database.
 
     Raises:
         CoralError: git or the file system failed; what was done until then is consistent.
     """
-    if config.free_dropped and not config.branch:
-        try:
-            free_dropped(workspace)
-        except LockedError:
-            return False
-    return True
+    if not config.free_dropped or config.branch or count_waiting(workspace) < least:
+        return
+    began = time.time_ns()
+    with suppress(LockedError):
+        free_dropped(workspace)
+        mark_freed(workspace, began)
 
 
 class _Blank(dict[str, Any]):

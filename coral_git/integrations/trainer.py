@@ -11,6 +11,7 @@ import torch
 from coral_git.api.repository import Repository
 from coral_git.errors import UsageError
 from coral_git.history.checkpoints import Checkpoint
+from coral_git.history.facts import metric_name
 from coral_git.history.runs import Run
 from coral_git.integrations.background import Job
 from coral_git.integrations.bridge import ExperimentBridge
@@ -137,8 +138,12 @@ class CoralTrainer:
         )
 
     def update_metrics(self, **metrics: float) -> None:
-        """Say what was measured, for the next checkpoint."""
-        self.state.metrics.update({name: float(value) for name, value in metrics.items()})
+        """Say what was measured, for the next checkpoint.
+
+        Raises:
+            UsageError: no metric can have such a name.
+        """
+        self.state.metrics.update({metric_name(name): float(value) for name, value in metrics.items()})
 
     def step(self, loss: float | None = None, **metrics: float) -> None:
         """Tell that a step of the optimizer was made; saves a checkpoint where the configuration says so."""
@@ -254,13 +259,14 @@ class CoralTrainer:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the run: as failed when an error comes through."""
-        if rank() == 0 and self.run.status == "running":
-            self.finish("finished" if kind is None else "failed")
+        self.finish("finished" if kind is None else "failed")
 
     def _judge(self) -> bool:
-        """Whether the metric that decides is better than ever."""
+        """Whether the metric that decides is better than ever; of several processes the first one says."""
         name = self.config.save_on_best_metric
-        value = self.state.metrics.get(name) if name else None
+        if not name:
+            return False
+        value = gather_states(self.state.metrics.get(name))[0]
         if value is None:
             return False
         sign = 1.0 if self.config.minimize_metric else -1.0
@@ -280,7 +286,7 @@ class CoralTrainer:
             if rank() != 0:
                 return Job.done(None)
             files = {self.repository.file: copied(state_of(self.model)), STATE_FILE: copied(flatten(state))}
-        except UsageError as error:
+        except Exception as error:  # whatever a model or an optimizer holds: the training goes on
             if self.config.strict:
                 raise
             warnings.warn(f"a checkpoint was not saved: {error}", RuntimeWarning, stacklevel=3)

@@ -18,6 +18,7 @@ from coral_git.pipeline.history import manifest_blobs
 from coral_git.pipeline.workspace import Workspace
 
 _FOLDER = "dropped"
+_FREED = "freed"
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -49,6 +50,19 @@ def dropped_blobs(workspace: Workspace) -> frozenset[str]:
     return frozenset(noted)
 
 
+def count_waiting(workspace: Workspace) -> int:
+    """How many commits were noted since ``mark_freed``."""
+    marked = _time(os.path.join(workspace.store_root, _FOLDER, _FREED))
+    return sum(_time(path) >= marked for path in _notes(workspace))
+
+
+def mark_freed(workspace: Workspace, began_ns: int) -> None:
+    """Remember that what was noted before a time, in nanoseconds since the epoch, was seen by a gc."""
+    path = os.path.join(workspace.store_root, _FOLDER, _FREED)
+    fsops.replace_file(path, b"")
+    fsops.touch(path, began_ns)
+
+
 def forget_pruned(workspace: Workspace) -> None:
     """Remove the notes about blobs that git has pruned."""
     for path, blobs in _notes(workspace).items():
@@ -68,6 +82,13 @@ def _notes(workspace: Workspace) -> dict[str, list[str]]:
         with open(path, encoding="ascii", errors="replace") as file:
             notes[path] = [line for line in file.read().split("\n") if _is_id(line)]
     return notes
+
+
+def _time(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _is_id(text: str) -> bool:

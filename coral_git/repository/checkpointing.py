@@ -15,7 +15,7 @@ from coral_git.errors import UsageError
 from coral_git.git.attributes import track, tracked_lines
 from coral_git.git.chains import append_commit, check_name, delete_ref, tip, tree_with
 from coral_git.git.command import Git
-from coral_git.history.checkpoints import EPOCH, Checkpoint, checkpoint_ref, list_checkpoints
+from coral_git.history.checkpoints import EPOCH, LOGGED, Checkpoint, checkpoint_ref, list_checkpoints
 from coral_git.history.facts import trailer_lines
 from coral_git.history.runs import RUN, RUNS, STEP
 from coral_git.manifest.escape import printable
@@ -114,7 +114,8 @@ def commit_checkpoint(
     if branch:
         _check_free(git, branch, new.branch)
     logged = log_metrics(workspace, new.run, new.step, new.metrics)
-    message = _message(new._replace(subject=new.subject or f"checkpoint at step {new.step}"))
+    said = new._replace(subject=new.subject or f"checkpoint at step {new.step}")
+    message = _message(said, logged if branch else "")
     origin = (tip(git, "HEAD") if branch else "") or logged
 
     def make_tree(before: str) -> str:
@@ -187,8 +188,9 @@ def _attributes(workspace: Workspace, commit: str, files: Iterable[bytes]) -> di
     return {_ATTRIBUTES: store_blob(workspace, after)}
 
 
-def _message(new: NewCheckpoint) -> str:
+def _message(new: NewCheckpoint, logged: str = "") -> str:
     lines = [f"{RUN}: {new.run}", f"{STEP}: {new.step}"]
     lines += [f"{EPOCH}: {new.epoch}"] if new.epoch is not None else []
+    lines += [f"{LOGGED}: {logged}"] if logged else []
     lines += trailer_lines(new.metrics, new.labels)
     return f"{printable(new.subject)}\n\n" + "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -397,8 +398,110 @@ def test_a_state_that_cannot_be_kept_is_named(project, strict):
 def test_odd_configurations_are_refused():
     with pytest.raises(UsageError, match="bad keep_last_n_checkpoints 0"):
         CheckpointConfig(keep_last_n_checkpoints=0)
+    with pytest.raises(UsageError, match="early_stopping_patience of which metric"):
+        CheckpointConfig(early_stopping_patience=3)
     with pytest.raises(UsageError, match=r"bad save_every_n_steps 0\.5"):
         CheckpointConfig(save_every_n_steps=0.5)
+
+
+def test_who_continues_on_a_branch_keeps_what_is_saved(project):
+    config = {"save_every_n_steps": 1, "keep_last_n_checkpoints": 2, "branch": "kept"}
+    trainer, *rest = prepare(project, **config)
+    train(trainer, *rest, 5)
+    trainer.wait()
+    again, *others = prepare(project, **config)
+    train(again, *others, 2)
+    assert [one["step"] for one in again.list_checkpoints()] == [1, 2]
+
+
+def test_the_best_checkpoint_has_the_metric_or_there_is_none(project):
+    trainer, *rest = prepare(project, save_every_n_steps=1, save_on_best_metric="val")
+    train(trainer, *rest, 2)
+    assert not trainer.load_checkpoint(load_best=True)
+    trainer.update_metrics(val=1.0)
+    train(trainer, *rest, 1)
+    assert trainer.load_checkpoint(load_best=True)
+    assert trainer.state.global_step == 3
+
+
+def test_what_fails_after_a_checkpoint_is_saved_is_no_loss(project, at):
+    repo = at(Path(project.path))
+    repo.git("update-ref", "refs/tags/fit_best/taken", repo.git("commit-tree", repo.git("mktree"), "-m", "x"))
+    trainer, *rest = prepare(project, save_on_best_metric="val", keep_last_n_checkpoints=1)
+    told = []
+    trainer.add_callback("checkpoint_save", lambda _, commit: told.append(commit))
+    train(trainer, *rest, 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.epoch_end(val=1.0)
+        trainer.wait()
+    assert [str(one.message)[:41] for one in caught] == ["the checkpoint at step 1 is saved, but th"]
+    assert [one["commit_hash"] for one in trainer.list_checkpoints()] == told
+
+
+def test_the_tag_of_the_best_checkpoint_is_not_signed(project, at):
+    repo = at(Path(project.path))
+    for key, value in (("tag.gpgSign", "true"), ("gpg.program", "false")):
+        repo.git("config", key, value)
+    trainer, *rest = prepare(project, save_on_best_metric="val")
+    train(trainer, *rest, 1)
+    trainer.epoch_end(val=1.0)
+    trainer.wait()
+    assert repo.git("tag") == "fit_best"
+
+
+def test_a_run_that_had_ended_ends_again(project):
+    said = []
+
+    class Bridge:
+        def start(self, run, parameters):
+            said.append("start")
+
+        def log_checkpoint(self, commit_hash, step, metrics):
+            said.append(step)
+
+        def finish(self, status):
+            said.append(status)
+
+    for _ in range(2):
+        trainer = CoralTrainer(network(), project, "twice", experiment_bridge=Bridge())
+        with trainer:
+            trainer.load_checkpoint()
+            trainer.step(0.5)
+            trainer.save_checkpoint()
+        assert trainer.run.status == "finished"
+    assert said == ["start", 1, "finished", "start", 2, "finished"]
+
+
+def test_odd_models_and_metrics_are_named(project):
+    class Graph(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("edges", torch.eye(3).to_sparse())
+
+    trainer = CoralTrainer(Graph(), project, "odd")
+    with pytest.warns(RuntimeWarning, match="tensor 'edges' is no plain tensor"):
+        trainer.save_checkpoint()
+    with pytest.raises(UsageError, match="'top 1' is no name of a metric"):
+        trainer.step(0.5, **{"top 1": 0.5})
+
+
+def test_views_that_are_conjugated_come_back_so(project):
+    class Waves(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            values = torch.arange(4.0).view(torch.complex64)
+            self.register_buffer("one", values)
+            self.register_buffer("two", values.conj())
+
+    model, other = Waves(), Waves()
+    trainer = CoralTrainer(model, project, "waves")
+    trainer.save_checkpoint().result()
+    with torch.no_grad():
+        other.one.zero_()
+    other.two = torch.zeros(2, dtype=torch.complex64)
+    assert CoralTrainer(other, project, "waves").load_checkpoint()
+    assert torch.equal(other.two, model.one.conj())
 
 
 DISTRIBUTED = """
@@ -424,6 +527,10 @@ again, *others = prepare()
 torch.manual_seed(5)
 assert again.load_checkpoint(step=3)
 assert t.train(again, *others, 3) == whole[3:], rank
+best, *rest = prepare(save_on_best_metric="val", early_stopping_patience=1)
+for value in ((1.0, 1.0), (0.5, 2.0), (0.75, 0.25)):
+    best.epoch_end(val=value[rank])
+assert best.training_stopped and best.state.best == 0.5, (rank, best.state)
 trainer.finish()
 dist.destroy_process_group()
 """
@@ -438,7 +545,7 @@ def test_several_processes_save_one_checkpoint_and_go_on_each_for_itself(
     processes = [subprocess.Popen([*words, str(number)], cwd=tmp_path) for number in range(2)]
     assert [process.wait(120) for process in processes] == [0, 0]
     alone, *_ = prepare(project)
-    assert [one["step"] for one in alone.list_checkpoints()] == [3, 6]
+    assert [one["step"] for one in alone.list_checkpoints()] == [3, 6, 0]
     with pytest.warns(RuntimeWarning, match="of 2 processes, these are 1"):
         assert alone.load_checkpoint()
     assert "0.weight" in project.list_weights(alone.list_checkpoints()[0]["commit_hash"])

@@ -342,3 +342,14 @@ def test_a_directory_that_is_there_needs_no_change(tmp_path):
     assert count_operations(lambda: fsops.make_directory(str(tmp_path))) == 0
     assert count_operations(lambda: fsops.make_directory(str(tmp_path / "a" / "b"))) == 1
     assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_touch_sets_both_times_in_nanoseconds(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    fsops.touch(str(path), 1_700_000_000_123_456_789)
+    status = path.stat()
+    assert status.st_mtime_ns == status.st_atime_ns
+    assert abs(status.st_mtime_ns - 1_700_000_000_123_456_789) < 1000
+    fsops.touch(str(path))
+    assert path.stat().st_mtime_ns > status.st_mtime_ns
