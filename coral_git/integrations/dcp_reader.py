@@ -107,6 +107,7 @@ class CoralStorageReader(StorageReader):
             ObjectMissingError: an object cannot be had.
         """
         checkpoint = self._found()
+        self._which = self._chosen  # torch does not say that a load begins when it has no id
         for item in plan.items:
             if item.type == LoadItemType.BYTE_IO:
                 planner.load_bytes(item, as_file(value_of(checkpoint, item.storage_index.fqn)))

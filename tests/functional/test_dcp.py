@@ -245,6 +245,33 @@ def test_which_checkpoint_is_loaded_and_which_are_kept(project, at, assert_healt
     assert_healthy(repo)
 
 
+def test_the_best_is_what_the_writer_said_and_an_id_is_for_one_load(project):
+    config = CheckpointConfig(save_on_best_metric="accuracy", minimize_metric=False)
+    for step, value in enumerate((0.1, 0.9, 0.3), 1):
+        save(project, {"n": step}, step, metrics={"accuracy": value}, config=config)
+    assert load_plain(project, "fit", best=True)["n"] == 2
+    reader, found = CoralStorageReader(project, "fit"), {"n": 0}
+    dcp.load(found, storage_reader=reader, checkpoint_id=1)
+    assert found == {"n": 1}
+    dcp.load(found, storage_reader=reader)
+    assert found == {"n": 3}
+    with pytest.raises(UsageError, match="has no such checkpoint"):
+        load_plain(project, "fit", best=True, config=CheckpointConfig(save_on_best_metric="speed"))
+
+
+def test_two_processes_are_not_taken_for_one(project):
+    writer = CoralStorageWriter(project, "fit", step=1)
+    writer.set_up_storage_writer(True)
+    written = []
+    for value in (1.0, 2.0):
+        planner = dcp.DefaultSavePlanner()
+        planner.set_up_planner({"w": torch.tensor([value])}, is_coordinator=True)
+        plan, metadata = planner.create_global_plan([planner.create_local_plan()])
+        written.append(writer.write_data(planner.finish_plan(plan[0]), planner).wait())
+    with pytest.raises(CoralError, match="two processes have the same rank"):
+        writer.finish(metadata, written)
+
+
 def test_checkpoint_ids():
     accepts = CoralStorageWriter.validate_checkpoint_id
     assert [accepts(one) for one in (0, "17", 10**12, "1e3", "²", -1, Path("/tmp/x"), "/tmp/x", True)] == [
