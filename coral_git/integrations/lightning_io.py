@@ -23,6 +23,7 @@ from coral_git.integrations.lightning_state import (
     read_checkpoint,
     read_reference,
     snapshot_of,
+    sole_reference,
     write_reference,
 )
 from coral_git.integrations.recorder import RunRecorder
@@ -64,9 +65,10 @@ class CoralCheckpointIO(CheckpointIO):
     """Keeps the checkpoints that Lightning saves in a run, with small files in their place.
 
     ``ModelCheckpoint`` decides what is saved and what is removed again. At the path of a checkpoint there is
-    a text that names run, step and commit; when it is removed, so is the ref of the checkpoint. When saving
-    returns, all is stored; Lightning's ``AsyncCheckpointIO`` around this does it in the background (and does
-    not tell when the training is over: call ``teardown`` then).
+    a text that names run, step and commit; when it is removed or saved over, so is the ref of the checkpoint
+    removed, unless it was a link (``save_last="link"``), or the text has a hard link or a copy in the same
+    folder. When saving returns, all is stored; Lightning's ``AsyncCheckpointIO`` around this does it in the
+    background (and does not tell when the training is over: call ``teardown`` then).
 
     Args:
         repository: where checkpoints are kept.
@@ -110,7 +112,7 @@ class CoralCheckpointIO(CheckpointIO):
         place = _local(path)
         with self._lock:
             recorder = self._open()
-            before = read_reference(place)
+            before = sole_reference(place)
             saved = recorder.save_now(snapshot_of(checkpoint, recorder.file, keeps_earlier=True))
             recorder.take_saved()
             if saved is not None:
@@ -149,7 +151,7 @@ class CoralCheckpointIO(CheckpointIO):
         """Remove the small file, and let go of the checkpoint."""
         place = _local(path)
         with self._lock:
-            reference = read_reference(place)
+            reference = sole_reference(place)
             fsops.remove(place)
             if reference is not None and reference.run == self._run:
                 self._open().drop(reference.commit)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -153,8 +155,7 @@ def test_the_plugin_below_model_checkpoint(project, at, tmp_path, assert_healthy
     assert names == ["epoch=1-step=6.ckpt", "last.ckpt"]
     assert (tmp_path / "kept" / "last.ckpt").read_text().startswith("coral checkpoint 1\nrun fit\nstep 6\n")
     repo = at(Path(project.path))
-    refs = repo.git("for-each-ref", "--format=%(refname:lstrip=-1)", "refs/coral/checkpoints").split()
-    assert refs == ["000000000006", "000000000006.2"]
+    assert kept_steps(repo) == ["000000000006", "000000000006.2"]
 
     loaded = CoralCheckpointIO(project, "fit").load_checkpoint(kept.best_model_path)
     assert loaded["callbacks"]["RandomState"]["random"]["torch"].dtype == torch.uint8
@@ -168,6 +169,40 @@ def test_the_plugin_below_model_checkpoint(project, at, tmp_path, assert_healthy
     CoralCheckpointIO(project, "fit").remove_checkpoint(kept.best_model_path)
     assert not Path(kept.best_model_path).exists()
     assert_healthy(repo)
+
+
+def kept_steps(repo) -> list[str]:
+    return repo.git("for-each-ref", "--format=%(refname:lstrip=-1)", "refs/coral/checkpoints").split()
+
+
+@pytest.mark.parametrize("name", ["last", "{epoch}-last"])
+def test_links_to_checkpoints(project, at, tmp_path, assert_healthy, name):
+    """Lightning makes a link anew or removes it, and another training saves over the last one."""
+    folder, repo = tmp_path / "kept", at(Path(project.path))
+    for epochs, kind in ((2, "link"), (3, True)):
+        kept = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, save_last=kind)
+        kept.CHECKPOINT_NAME_LAST = name
+        (resume,) = folder.glob("*last.ckpt") if folder.exists() else [None]
+        assert resume is None or resume.is_symlink()
+        fit(tmp_path, epochs, kept, resume=resume, plugins=[CoralCheckpointIO(project, "fit")])
+    assert not Path(kept.last_model_path).is_symlink()
+    assert kept_steps(repo) == ["000000000003", "000000000006", "000000000009", "000000000009.2"]
+    assert_healthy(repo)
+
+
+@pytest.mark.parametrize("duplicate", [shutil.copy, os.link])
+def test_two_files_of_one_checkpoint(project, at, tmp_path, duplicate):
+    io, repo = CoralCheckpointIO(project, "fit"), at(Path(project.path))
+    one, two = tmp_path / "one.ckpt", tmp_path / "two.ckpt"
+    for remove in (io.remove_checkpoint, lambda path: io.save_checkpoint({"global_step": 2}, path)):
+        io.save_checkpoint({"global_step": 1}, one)
+        duplicate(one, two)
+        remove(one)
+        assert "000000000001" in kept_steps(repo)
+        assert io.load_checkpoint(two) == {"global_step": 1}
+        remove(two)
+        assert "000000000001" not in kept_steps(repo)
+    io.teardown()
 
 
 def test_what_is_no_checkpoint_of_a_run(project, tmp_path):
