@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.strategies import Strategy
 
 from coral_git import fsops
 from coral_git.api.repository import Repository
@@ -27,6 +28,8 @@ from coral_git.integrations.lightning_state import (
     write_reference,
 )
 from coral_git.integrations.recorder import RunRecorder
+
+_GATHER = "have the strategy gather the state, or save with coral_git.integrations.dcp"
 
 
 def resume_path(
@@ -148,8 +151,14 @@ class CoralCheckpointIO(CheckpointIO):
             workspace.close()
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove the small file, and let go of the checkpoint."""
+        """Remove the small file, and let go of the checkpoint.
+
+        Raises:
+            UsageError: the strategy has made a folder there, which it does without asking any plugin.
+        """
         place = _local(path)
+        if os.path.isdir(place) and not os.path.islink(place):
+            raise UsageError(f"'{place}' is a folder, which the strategy has written itself", hint=_GATHER)
         with self._lock:
             reference = sole_reference(place)
             fsops.remove(place)
@@ -210,6 +219,22 @@ class _Capture(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         raise NotImplementedError
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuse a strategy that writes checkpoints itself, or may do so.
+
+    Those of Lightning that shard a model leave it to the plugin when they are told to gather the state.
+
+    Raises:
+        UsageError: it is one.
+    """
+    has_gathered = (
+        getattr(strategy, "_state_dict_type", "") == "full"  # FSDPStrategy
+        or getattr(strategy, "_save_distributed_checkpoint", True) is False  # ModelParallelStrategy
+    )
+    if type(strategy).save_checkpoint is not Strategy.save_checkpoint and not has_gathered:
+        raise UsageError(f"{type(strategy).__name__} writes checkpoints of its own", hint=_GATHER)
 
 
 def captured(trainer: Any) -> dict[str, Any] | None:

@@ -14,6 +14,12 @@ pl = pytest.importorskip("lightning.pytorch")
 import torch  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.plugins.io import AsyncCheckpointIO  # noqa: E402
+from lightning.pytorch.strategies import (  # noqa: E402
+    DDPStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+)
 
 from coral_git import Repository  # noqa: E402
 from coral_git.errors import UsageError  # noqa: E402
@@ -23,6 +29,7 @@ from coral_git.integrations.lightning import (  # noqa: E402
     RandomState,
     resume_path,
 )
+from coral_git.integrations.lightning_io import check_strategy  # noqa: E402
 from coral_git.integrations.pytorch import CheckpointConfig, load  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -203,6 +210,30 @@ def test_two_files_of_one_checkpoint(project, at, tmp_path, duplicate):
         remove(two)
         assert "000000000001" not in kept_steps(repo)
     io.teardown()
+
+
+class OwnFiles(SingleDeviceStrategy):
+    """Writes checkpoints itself."""
+
+    def save_checkpoint(self, checkpoint, filepath, storage_options=None):
+        raise AssertionError
+
+
+def test_strategies_that_write_checkpoints_of_their_own(project, at, tmp_path):
+    with pytest.raises(UsageError, match="OwnFiles writes checkpoints of its own") as refused:
+        fit(tmp_path, 1, CoralCallback(project, "fit"), strategy=OwnFiles("cpu"))
+    assert "gather the state" in refused.value.hint
+    assert at(Path(project.path)).git("for-each-ref", "refs/coral") == ""
+    for refusing, gathering in (
+        (FSDPStrategy(state_dict_type="sharded"), FSDPStrategy(state_dict_type="full")),
+        (ModelParallelStrategy(), ModelParallelStrategy(save_distributed_checkpoint=False)),
+    ):
+        check_strategy(gathering)
+        with pytest.raises(UsageError, match="writes checkpoints of its own"):
+            check_strategy(refusing)
+    check_strategy(DDPStrategy())
+    with pytest.raises(UsageError, match="is a folder, which the strategy has written itself"):
+        CoralCheckpointIO(project, "fit").remove_checkpoint(tmp_path)
 
 
 def test_what_is_no_checkpoint_of_a_run(project, tmp_path):
