@@ -14,7 +14,6 @@ from coral_git.integrations.retention import (
     drop_others,
     free_room,
     goal_of,
-    stage_blobs,
     subject_of,
     tag_best,
 )
@@ -70,7 +69,7 @@ def commit_distributed(
             )
     plain = {os.fsencode(INDEX): checkpointing.store_blob(workspace, content)}
     if not config.auto_commit:
-        stage_blobs(workspace.git, {**stored, **plain})
+        checkpointing.stage_checkpoint(workspace, stored, plain)
         return
     run = read_run(workspace.git, new.run)
     numbers = [step.number for step in run.steps if step.number is not None]

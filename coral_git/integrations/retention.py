@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from coral_git.errors import LockedError, UsageError
-from coral_git.git.chains import index_lines
 from coral_git.git.command import Git
 from coral_git.history.checkpoints import list_checkpoints
 from coral_git.history.goals import Goal
@@ -36,11 +35,6 @@ def subject_of(config: CheckpointConfig, step: int, epoch: int | None, metrics: 
     except (ValueError, LookupError, TypeError) as error:
         shown = printable(config.commit_message_template)
         raise UsageError(f"bad commit_message_template '{shown}': {error}") from error
-
-
-def stage_blobs(git: Git, blobs: Mapping[bytes, str]) -> None:
-    """Put files into the index, for whoever commits them; an empty id takes one away."""
-    git.run("update-index", "-z", "--index-info", input=index_lines(git, blobs))
 
 
 def tag_best(git: Git, run: str, commit: str, metrics: Mapping[str, float]) -> None:
