@@ -40,8 +40,9 @@ class CheckpointConfig:
             else ``git coral gc`` does it.
         use_incremental_saves: whether tensors are stored as differences to earlier ones; else whole, which
             is read and written faster and takes more room.
-        auto_commit: whether a checkpoint is a commit of the run; else its files are put into the index of the
-            repository, and whoever trains commits them.
+        auto_commit: whether a checkpoint is a commit of the run; else its files, and the lines of
+            ``.gitattributes`` that a checkout of them needs, are put into the index of the repository, and
+            whoever trains commits them.
         commit_message_template: with ``{epoch}``, ``{step}``, ``{loss}`` and the names of metrics.
         tag_best_checkpoints: whether the tag ``<run>_best`` follows the best checkpoint.
         branch: a branch that every checkpoint is appended to; it is not to be checked out anywhere. What is

@@ -11,7 +11,7 @@ from coral_git.history.runs import Run, read_run
 from coral_git.integrations.checkpoint_config import CheckpointConfig
 from coral_git.integrations.dcp_index import INDEX, Index, render
 from coral_git.integrations.kept import BEST
-from coral_git.integrations.retention import goal_of, settle, stage_blobs, subject_of
+from coral_git.integrations.retention import goal_of, settle, subject_of
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import checkpointing
 from coral_git.repository.checkpointing import NewCheckpoint
@@ -64,7 +64,7 @@ def commit_distributed(
             )
     plain = {os.fsencode(INDEX): checkpointing.store_blob(workspace, content)}
     if not config.auto_commit:
-        stage_blobs(workspace.git, {**stored, **plain})
+        checkpointing.stage_checkpoint(workspace, stored, plain)
         return
     run = read_run(workspace.git, new.run)
     numbers = [step.number for step in run.steps if step.number is not None]

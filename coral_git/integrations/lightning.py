@@ -18,7 +18,7 @@ from coral_git.errors import CoralError, UsageError
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig
 from coral_git.integrations.lightning_io import CoralCheckpointIO as CoralCheckpointIO
-from coral_git.integrations.lightning_io import RunPaths, captured
+from coral_git.integrations.lightning_io import RunPaths, captured, check_strategy
 from coral_git.integrations.lightning_io import resume_path as resume_path
 from coral_git.integrations.lightning_state import snapshot_of
 from coral_git.integrations.measured import numbers_of
@@ -105,7 +105,13 @@ class CoralCallback(RandomState, Checkpoint):
         return super().state_dict() if self.config.save_random_state else {}
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Let the trainer read checkpoints of runs, and begin the run."""
+        """Let the trainer read checkpoints of runs, and begin the run.
+
+        Raises:
+            UsageError: the strategy writes checkpoints of its own.
+        """
+        if stage == "fit":
+            check_strategy(trainer.strategy)
         if not isinstance(trainer.strategy.checkpoint_io, RunPaths | CoralCheckpointIO):
             io = CoralCheckpointIO(self.repository, self.run)
             trainer.strategy.checkpoint_io = RunPaths(trainer.strategy.checkpoint_io, io)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.strategies import Strategy
 
 from coral_git import fsops
 from coral_git.api.repository import Repository
@@ -23,9 +24,12 @@ from coral_git.integrations.lightning_state import (
     read_checkpoint,
     read_reference,
     snapshot_of,
+    sole_reference,
     write_reference,
 )
 from coral_git.integrations.recorder import RunRecorder
+
+_GATHER = "have the strategy gather the state, or save with coral_git.integrations.dcp"
 
 
 def resume_path(
@@ -64,9 +68,10 @@ class CoralCheckpointIO(CheckpointIO):
     """Keeps the checkpoints that Lightning saves in a run, with small files in their place.
 
     ``ModelCheckpoint`` decides what is saved and what is removed again. At the path of a checkpoint there is
-    a text that names run, step and commit; when it is removed, so is the ref of the checkpoint. When saving
-    returns, all is stored; Lightning's ``AsyncCheckpointIO`` around this does it in the background (and does
-    not tell when the training is over: call ``teardown`` then).
+    a text that names run, step and commit; when it is removed or saved over, so is the ref of the checkpoint
+    removed, unless it was a link (``save_last="link"``), or the text has a hard link or a copy in the same
+    folder. When saving returns, all is stored; Lightning's ``AsyncCheckpointIO`` around this does it in the
+    background (and does not tell when the training is over: call ``teardown`` then).
 
     Args:
         repository: where checkpoints are kept.
@@ -110,7 +115,7 @@ class CoralCheckpointIO(CheckpointIO):
         place = _local(path)
         with self._lock:
             recorder = self._open()
-            before = read_reference(place)
+            before = sole_reference(place)
             saved = recorder.save_now(snapshot_of(checkpoint, recorder.file, keeps_earlier=True))
             recorder.take_saved()
             if saved is not None:
@@ -146,10 +151,16 @@ class CoralCheckpointIO(CheckpointIO):
             workspace.close()
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove the small file, and let go of the checkpoint."""
+        """Remove the small file, and let go of the checkpoint.
+
+        Raises:
+            UsageError: the strategy has made a folder there, which it does without asking any plugin.
+        """
         place = _local(path)
+        if os.path.isdir(place) and not os.path.islink(place):
+            raise UsageError(f"'{place}' is a folder, which the strategy has written itself", hint=_GATHER)
         with self._lock:
-            reference = read_reference(place)
+            reference = sole_reference(place)
             fsops.remove(place)
             if reference is not None and reference.run == self._run:
                 self._open().drop(reference.commit)
@@ -208,6 +219,22 @@ class _Capture(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         raise NotImplementedError
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuse a strategy that writes checkpoints itself, or may do so.
+
+    Those of Lightning that shard a model leave it to the plugin when they are told to gather the state.
+
+    Raises:
+        UsageError: it is one.
+    """
+    has_gathered = (
+        getattr(strategy, "_state_dict_type", "") == "full"  # FSDPStrategy
+        or getattr(strategy, "_save_distributed_checkpoint", True) is False  # ModelParallelStrategy
+    )
+    if type(strategy).save_checkpoint is not Strategy.save_checkpoint and not has_gathered:
+        raise UsageError(f"{type(strategy).__name__} writes checkpoints of its own", hint=_GATHER)
 
 
 def captured(trainer: Any) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from coral_git.integrations.models import as_torch, copied
 from coral_git.integrations.recorder import Snapshot
 from coral_git.integrations.sources import source_of
 from coral_git.integrations.state import flatten, read_state
+from coral_git.pipeline.source import open_regular
 from coral_git.pipeline.workspace import Workspace
 
 SCHEME = "coral:"
@@ -58,16 +59,50 @@ def write_reference(path: str, reference: Reference) -> None:
 
 
 def read_reference(path: str) -> Reference | None:
-    """What a file says; None where there is none, or something else."""
+    """What a file says, or the one that a link leads to; None where there is none, or something else."""
+    return _read(os.path.realpath(path))[0]
+
+
+def sole_reference(path: str) -> Reference | None:
+    """What a file says, if nothing else needs its checkpoint when the file is gone; else None.
+
+    What a link leads to stays, and so does a file that has other names (hard links). A copy in the same
+    folder needs the checkpoint, too; copies elsewhere are not looked for.
+    """
+    found, names = _read(path)
+    if found is None or names > 1:
+        return None
+    folder, own = os.path.split(os.path.abspath(path))
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LONGEST).decode("utf-8", "replace")
+        others = [os.path.join(folder, name) for name in os.listdir(folder) if name != own]
+    except OSError:  # who knows
+        return None
+    return None if any(one.commit == found.commit for one in _references(others)) else found
+
+
+def _references(paths: Iterable[str]) -> Iterator[Reference]:
+    """What those of some files say that say something."""
+    for path in paths:
+        found, _ = _read(path)
+        if found is not None:
+            yield found
+
+
+def _read(path: str) -> tuple[Reference | None, int]:
+    """What a regular file says, and how many names it has; links are not followed."""
+    source = open_regular(os.fsencode(path))
+    if source is None:
+        return None, 0
+    try:
+        text, names = source.read_at(0, _LONGEST).decode("utf-8", "replace"), source.status.st_nlink
     except OSError:
-        return None
-    found = re.fullmatch(rf"{_FIRST_LINE}\nrun (.+)\nstep (\d+)\ncommit (\w+)\n", text)
-    if found is None or not _COMMIT.fullmatch(found[3]):
-        return None
-    return Reference(found[1], int(found[2]), found[3])
+        return None, 0
+    finally:
+        source.close()
+    said = re.fullmatch(rf"{_FIRST_LINE}\nrun (.+)\nstep (\d+)\ncommit (\w+)\n", text)
+    if said is None or not _COMMIT.fullmatch(said[3]):
+        return None, names
+    return Reference(said[1], int(said[2]), said[3]), names
 
 
 def snapshot_of(checkpoint: Mapping[str, Any], file: str, *, keeps_earlier: bool = False) -> Snapshot:

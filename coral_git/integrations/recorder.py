@@ -28,7 +28,6 @@ from coral_git.integrations.retention import (
     free_room,
     goal_of,
     settle,
-    stage_blobs,
     subject_of,
 )
 from coral_git.pipeline.clean import Source
@@ -275,7 +274,7 @@ class RunRecorder:
         if snapshot.folder:
             plain = {**self._left_over(snapshot.folder, {*stored, *plain}), **plain}
         if not config.auto_commit:
-            stage_blobs(workspace.git, {**stored, **plain})
+            checkpointing.stage_checkpoint(workspace, stored, plain)
             return None
         if snapshot.keeps_earlier:
             checkpointing.keep_earlier(workspace, self.name, snapshot.step)
@@ -289,7 +288,7 @@ class RunRecorder:
         """What a folder has besides these files in the trees that a checkpoint may be made from."""
         git, paths = self._workspace.git, [os.fsencode(folder) + b"/"]
         if not self.config.auto_commit:
-            found = list_index(git, [f":(top,literal){folder}"])
+            found = [one for one in list_index(git) if one.path.startswith(paths[0])]
         else:
             branch = self.config.branch
             refs = [RUNS + self.name, *([f"refs/heads/{branch}", "HEAD"] if branch else [])]

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 from coral_git.errors import CoralError, LockedError, UsageError
-from coral_git.git.chains import index_lines
 from coral_git.git.command import Git
 from coral_git.history.checkpoints import Checkpoint, list_checkpoints
 from coral_git.history.goals import Goal
@@ -42,11 +41,6 @@ def subject_of(config: CheckpointConfig, step: int, epoch: int | None, metrics: 
     except (ValueError, LookupError, TypeError) as error:
         shown = printable(config.commit_message_template)
         raise UsageError(f"bad commit_message_template '{shown}': {error}") from error
-
-
-def stage_blobs(git: Git, blobs: Mapping[bytes, str]) -> None:
-    """Put files into the index, for whoever commits them; an empty id takes one away."""
-    git.run("update-index", "-z", "--index-info", input=index_lines(git, blobs))
 
 
 def settle(

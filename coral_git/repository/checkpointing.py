@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from coral_git.errors import UsageError
 from coral_git.git.attributes import track, tracked_lines
-from coral_git.git.chains import append_commit, check_name, delete_ref, tip, tree_with
+from coral_git.git.chains import append_commit, check_name, delete_ref, index_lines, tip, tree_with
 from coral_git.git.command import Git
+from coral_git.git.revisions import list_index
 from coral_git.history.checkpoints import EPOCH, LOGGED, Checkpoint, checkpoint_ref, list_checkpoints
 from coral_git.history.facts import trailer_lines
 from coral_git.history.runs import RUN, RUNS, STEP
@@ -119,7 +120,8 @@ def commit_checkpoint(
     origin = (tip(git, "HEAD") if branch else "") or logged
 
     def make_tree(before: str) -> str:
-        files = {**stored, **(plain or {}), **_attributes(workspace, before or origin, stored)}
+        attributes = _attributes(workspace, f"{before or origin}:{_ATTRIBUTES.decode()}", stored)
+        files = {**stored, **(plain or {}), **attributes}
         return tree_with(git, workspace.paths.git_dir, before or origin, files)
 
     if branch:
@@ -134,6 +136,27 @@ def commit_checkpoint(
         note_dropped(workspace, [replaced])
     git.run("update-ref", "-m", "coral", ref, commit)
     return Checkpoint(new.run, new.step, ref, commit)
+
+
+def stage_checkpoint(workspace: Workspace, stored: Mapping[bytes, str], plain: Mapping[bytes, str]) -> None:
+    """Put files into the index, for whoever commits them, and the attributes that let a checkout write them.
+
+    Args:
+        workspace: the repository.
+        stored: what ``store_file`` gave, by path from the root of the work tree.
+        plain: the same for files that git keeps as they are; an empty id takes one away.
+
+    Raises:
+        UsageError: the attributes are in conflict.
+        GitError: git refuses, e.g. because another one has the lock; the index is what it was then.
+    """
+    git = workspace.git
+    found = [one for one in list_index(git) if one.path == _ATTRIBUTES]
+    if any(one.stage for one in found):
+        raise UsageError("'.gitattributes' is in conflict", hint="git status")
+    attributes = _attributes(workspace, found[0].oid if found else "", stored)
+    lines = index_lines(git, {**stored, **plain, **attributes})
+    git.run("update-index", "-z", "--index-info", input=lines)
 
 
 def keep_earlier(workspace: Workspace, run: str, step: int) -> None:
@@ -158,7 +181,7 @@ def drop_checkpoints(workspace: Workspace, checkpoints: Iterable[Checkpoint]) ->
 def _check_free(git: Git, ref: str, name: str) -> None:
     """Refuse a branch that somebody works on."""
     check_name(git, ref, name)
-    places = git.run("worktree", "list", "--porcelain", "-z").split(b"\0")
+    places = git.run("worktree", "list", "--porcelain").split(b"\n")
     if b"branch " + os.fsencode(ref) in places:
         raise UsageError(
             f"branch '{printable(name)}' is checked out, and checkpoints would move it",
@@ -174,9 +197,9 @@ def _previous(workspace: Workspace, path: bytes, run: str) -> list[StoredManifes
     return [one for one in found if one is not None]
 
 
-def _attributes(workspace: Workspace, commit: str, files: Iterable[bytes]) -> dict[bytes, str]:
-    """The attributes file that lets a checkout write the files, where the tree has none that does."""
-    found = workspace.objects.blob(commit.encode() + b":" + _ATTRIBUTES)
+def _attributes(workspace: Workspace, blob: str, files: Iterable[bytes]) -> dict[bytes, str]:
+    """The attributes file that lets a checkout write the files, where the one of a blob does not."""
+    found = workspace.objects.blob(blob.encode()) if blob else None
     before = after = b"" if found is None else found[1]
     for name in files:
         suffix = os.path.splitext(name)[1]

@@ -20,7 +20,13 @@ from coral_git.maintenance.gc import free_dropped
 from coral_git.pipeline.memory_source import MemorySource
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import experiments
-from coral_git.repository.checkpointing import NewCheckpoint, commit_checkpoint, drop_checkpoints, store_file
+from coral_git.repository.checkpointing import (
+    NewCheckpoint,
+    commit_checkpoint,
+    drop_checkpoints,
+    stage_checkpoint,
+    store_file,
+)
 from coral_git.testing.faults import fail_each
 from coral_git.testing.health import assert_store_healthy
 
@@ -107,6 +113,43 @@ def test_dropping_and_freeing(copies, fault):
         assert restored(path, 2) in source(2).read_at(0, source(2).size)
 
     assert fail_each(lambda path: run(path, drop), copies, verify, step=2, **fault) > 3
+
+
+def test_the_index_gets_the_attributes_too(copies, at):
+    path = copies()
+    repo = at(path)
+
+    def stage(workspace: Workspace) -> None:
+        blobs = {name: store_file(workspace, "fit", os.fsdecode(name), source(4)) for name in names}
+        stage_checkpoint(workspace, blobs, {})
+
+    def staged() -> list[str]:
+        return repo.git("show", ":.gitattributes").splitlines()
+
+    names = [b"sub/one.pt", b"bare"]
+    repo.write(".gitattributes", b"*.txt text\n")
+    repo.git("add", ".gitattributes")
+    repo.write(".gitattributes", b"not staged\n")
+    run(path, stage)
+    first, *lines = staged()
+    assert first == "*.txt text"
+    assert [line.split()[:2] for line in lines] == [["*.pt", "filter=coral"], ["/bare", "filter=coral"]]
+    workspace = Workspace.open(str(path))
+    stage(workspace)
+    assert staged() == [first, *lines]
+    repo.git("add", ".gitattributes")
+    names.append(b"one.bin")
+    stage(workspace)  # by a process that has read the index before
+    assert [line.split()[0] for line in staged()] == ["not", "*.pt", "/bare", "*.bin"]
+    workspace.close()
+    assert repo.read(".gitattributes") == b"not staged\n"
+    entry = repo.git("ls-files", "-s", ".gitattributes")
+    stages = "\n".join(entry.replace(" 0\t", f" {number}\t") for number in (1, 2))
+    repo.git("update-index", "--force-remove", ".gitattributes")
+    repo.git("update-index", "--index-info", data=stages.encode())
+    with pytest.raises(UsageError, match=r"'\.gitattributes' is in conflict"):
+        run(path, stage)
+    assert len(repo.git("ls-files", "-u").splitlines()) == 2
 
 
 def test_a_branch_gets_the_checkpoints_too(copies, at, assert_healthy):

@@ -143,6 +143,23 @@ def test_which_checkpoints_are_kept_and_which_is_best(project, at, tmp_path, ass
     assert_healthy(repo)
 
 
+@pytest.mark.parametrize("has_old", [False, True])
+def test_without_auto_commit_the_index_has_the_folder(project, at, tmp_path, assert_healthy, has_old):
+    repo, spied = at(Path(project.path)), tmp_path / "spied"
+    if has_old:
+        repo.write("checkpoint/old.txt", b"of the one before")
+        repo.git("add", "checkpoint")
+    keeper = CoralTrainerCallback(project, "fit", CheckpointConfig(auto_commit=False, strict=True))
+    trainer = prepare(tmp_path / "out", Spy(spied), keeper, max_steps=2)
+    trainer.train()
+    assert "checkpoint/old.txt" not in repo.git("ls-files").split()
+    repo.git("commit", "-qm", "by hand")
+    repo.git("checkout", "-f", "HEAD", "--", ".")
+    (repo.path / "checkpoint" / "old.txt").unlink(missing_ok=True)
+    assert content(repo.path / "checkpoint") == content(spied / "checkpoint-2")
+    assert_healthy(repo)
+
+
 def test_what_is_in_the_way_is_not_overwritten(project, tmp_path):
     keeper = CoralTrainerCallback(project, "fit")
     prepare(tmp_path / "out", keeper, max_steps=1, save_strategy="no").train()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,12 @@ pl = pytest.importorskip("lightning.pytorch")
 import torch  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.plugins.io import AsyncCheckpointIO  # noqa: E402
+from lightning.pytorch.strategies import (  # noqa: E402
+    DDPStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+)
 
 from coral_git import Repository  # noqa: E402
 from coral_git.errors import UsageError  # noqa: E402
@@ -21,6 +29,7 @@ from coral_git.integrations.lightning import (  # noqa: E402
     RandomState,
     resume_path,
 )
+from coral_git.integrations.lightning_io import check_strategy  # noqa: E402
 from coral_git.integrations.pytorch import CheckpointConfig, load  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -153,8 +162,7 @@ def test_the_plugin_below_model_checkpoint(project, at, tmp_path, assert_healthy
     assert names == ["epoch=1-step=6.ckpt", "last.ckpt"]
     assert (tmp_path / "kept" / "last.ckpt").read_text().startswith("coral checkpoint 1\nrun fit\nstep 6\n")
     repo = at(Path(project.path))
-    refs = repo.git("for-each-ref", "--format=%(refname:lstrip=-1)", "refs/coral/checkpoints").split()
-    assert refs == ["000000000006", "000000000006.2"]
+    assert kept_steps(repo) == ["000000000006", "000000000006.2"]
 
     loaded = CoralCheckpointIO(project, "fit").load_checkpoint(kept.best_model_path)
     assert loaded["callbacks"]["RandomState"]["random"]["torch"].dtype == torch.uint8
@@ -168,6 +176,64 @@ def test_the_plugin_below_model_checkpoint(project, at, tmp_path, assert_healthy
     CoralCheckpointIO(project, "fit").remove_checkpoint(kept.best_model_path)
     assert not Path(kept.best_model_path).exists()
     assert_healthy(repo)
+
+
+def kept_steps(repo) -> list[str]:
+    return repo.git("for-each-ref", "--format=%(refname:lstrip=-1)", "refs/coral/checkpoints").split()
+
+
+@pytest.mark.parametrize("name", ["last", "{epoch}-last"])
+def test_links_to_checkpoints(project, at, tmp_path, assert_healthy, name):
+    """Lightning makes a link anew or removes it, and another training saves over the last one."""
+    folder, repo = tmp_path / "kept", at(Path(project.path))
+    for epochs, kind in ((2, "link"), (3, True)):
+        kept = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, save_last=kind)
+        kept.CHECKPOINT_NAME_LAST = name
+        (resume,) = folder.glob("*last.ckpt") if folder.exists() else [None]
+        assert resume is None or resume.is_symlink()
+        fit(tmp_path, epochs, kept, resume=resume, plugins=[CoralCheckpointIO(project, "fit")])
+    assert not Path(kept.last_model_path).is_symlink()
+    assert kept_steps(repo) == ["000000000003", "000000000006", "000000000009", "000000000009.2"]
+    assert_healthy(repo)
+
+
+@pytest.mark.parametrize("duplicate", [shutil.copy, os.link])
+def test_two_files_of_one_checkpoint(project, at, tmp_path, duplicate):
+    io, repo = CoralCheckpointIO(project, "fit"), at(Path(project.path))
+    one, two = tmp_path / "one.ckpt", tmp_path / "two.ckpt"
+    for remove in (io.remove_checkpoint, lambda path: io.save_checkpoint({"global_step": 2}, path)):
+        io.save_checkpoint({"global_step": 1}, one)
+        duplicate(one, two)
+        remove(one)
+        assert "000000000001" in kept_steps(repo)
+        assert io.load_checkpoint(two) == {"global_step": 1}
+        remove(two)
+        assert "000000000001" not in kept_steps(repo)
+    io.teardown()
+
+
+class OwnFiles(SingleDeviceStrategy):
+    """Writes checkpoints itself."""
+
+    def save_checkpoint(self, checkpoint, filepath, storage_options=None):
+        raise AssertionError
+
+
+def test_strategies_that_write_checkpoints_of_their_own(project, at, tmp_path):
+    with pytest.raises(UsageError, match="OwnFiles writes checkpoints of its own") as refused:
+        fit(tmp_path, 1, CoralCallback(project, "fit"), strategy=OwnFiles("cpu"))
+    assert "gather the state" in refused.value.hint
+    assert at(Path(project.path)).git("for-each-ref", "refs/coral") == ""
+    for refusing, gathering in (
+        (FSDPStrategy(state_dict_type="sharded"), FSDPStrategy(state_dict_type="full")),
+        (ModelParallelStrategy(), ModelParallelStrategy(save_distributed_checkpoint=False)),
+    ):
+        check_strategy(gathering)
+        with pytest.raises(UsageError, match="writes checkpoints of its own"):
+            check_strategy(refusing)
+    check_strategy(DDPStrategy())
+    with pytest.raises(UsageError, match="is a folder, which the strategy has written itself"):
+        CoralCheckpointIO(project, "fit").remove_checkpoint(tmp_path)
 
 
 def test_what_is_no_checkpoint_of_a_run(project, tmp_path):
