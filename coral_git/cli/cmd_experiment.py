@@ -22,7 +22,7 @@ from coral_git.history.goals import Goal
 from coral_git.history.runs import list_runs, read_run
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.workspace import Workspace
-from coral_git.repository import experiments
+from coral_git.repository import experiments, promoting
 
 
 @click.group("experiment")
@@ -232,23 +232,28 @@ def best(names: tuple[str, ...], metric: str, as_json: bool) -> None:
 @click.option("--tag", "as_tag", is_flag=True, help="Make a tag, with the metrics of the step, not a branch.")
 @click.option("-f", "--force", is_flag=True, help="Replace a branch or tag of that name.")
 def promote(place: str, name: str, metric: str | None, as_tag: bool, force: bool) -> None:
-    """Make a branch (or a tag) of a step of a run."""
+    """Make a branch (or a tag) of a step of a run.
+
+    Of the checkpoints of a training only those that are kept have weights. Without --metric, 'best' is the
+    one that the training itself called so last.
+    """
     workspace = Workspace.open()
     run_name, _, word = place.rpartition("/")
     is_place = bool(run_name) and (word in ("best", "last") or word.isdigit())
     run = read_run(workspace.git, run_name if is_place else place)
-    step = experiments.find_step(run, word if is_place else "last", Goal.parse(metric) if metric else None)
-    experiments.promote(workspace, run, step, name, as_tag=as_tag, force=force)
+    goal = Goal.parse(metric) if metric else None
+    step = promoting.find_kept(workspace, run, word if is_place else "last", goal)
+    promoting.promote(workspace, run, step, name, as_tag=as_tag, force=force)
     kind = "tag" if as_tag else "branch"
-    commit = experiments.commit_of(workspace, run, step)[:SHORT]
-    click.echo(f"{kind} {printable(name)} is step {step.number} of {printable(run.name)} ({commit})")
+    said = f"step {step.number} of {printable(run.name)} ({step.commit.oid[:SHORT]})"
+    click.echo(f"{kind} {printable(name)} is {said}")
 
 
 @command.command("delete")
 @click.argument("names", nargs=-1, required=True, metavar="RUN...")
 @dry_run_option
 def delete(names: tuple[str, ...], dry_run: bool) -> None:
-    """Delete runs. Their weights are freed by 'git coral gc', when git has pruned the commits."""
+    """Delete runs. 'git coral gc' frees their weights, unless something else in git still reaches them."""
     workspace = Workspace.open()
     runs = [read_run(workspace.git, name) for name in names]
     if not dry_run:

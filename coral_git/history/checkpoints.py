@@ -14,6 +14,8 @@ from coral_git.git.command import Git
 from coral_git.history.commits import Commit, walk
 
 CHECKPOINTS = "refs/coral/checkpoints/"
+BEST = "best"
+"""The label of a checkpoint that was the best one so far when it was saved."""
 EPOCH = "Coral-Epoch"
 LOGGED = "Coral-Logged"
 _DIGITS = 12

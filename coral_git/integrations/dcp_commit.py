@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from coral_git.errors import CoralError
+from coral_git.history.checkpoints import BEST
 from coral_git.history.runs import Run, read_run
 from coral_git.integrations.checkpoint_config import CheckpointConfig
 from coral_git.integrations.dcp_index import INDEX, Index, render
-from coral_git.integrations.kept import BEST
 from coral_git.integrations.retention import goal_of, settle, subject_of
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import checkpointing

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from coral_git.errors import UsageError
 from coral_git.formats.base import TensorData
-from coral_git.history.checkpoints import epoch_of, list_checkpoints, logged_by, read_checkpoints
+from coral_git.history.checkpoints import BEST, epoch_of, list_checkpoints, logged_by, read_checkpoints
 from coral_git.history.goals import Goal
 from coral_git.history.runs import RUNS
 from coral_git.manifest.escape import printable
@@ -16,9 +16,6 @@ from coral_git.pipeline.tensors import stored_tensors
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository.printing import bring
 from coral_git.repository.spec import stored_manifest
-
-BEST = "best"
-"""The label of a checkpoint that was the best one so far when it was saved."""
 
 
 class SavedCheckpoint(NamedTuple):

@@ -16,14 +16,14 @@ from coral_git.errors import CoralError
 from coral_git.formats.base import TensorData
 from coral_git.git.chains import tip
 from coral_git.git.revisions import list_index, list_tree
-from coral_git.history.checkpoints import Checkpoint, list_checkpoints, read_checkpoints
+from coral_git.history.checkpoints import BEST, Checkpoint, list_checkpoints, read_checkpoints
 from coral_git.history.facts import metric_name
 from coral_git.history.goals import Goal
 from coral_git.history.runs import RUNS, Run, read_run
 from coral_git.integrations.background import Background, Job
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig
-from coral_git.integrations.kept import BEST, SavedCheckpoint, choose_saved, list_saved, saved_tensors
+from coral_git.integrations.kept import SavedCheckpoint, choose_saved, list_saved, saved_tensors
 from coral_git.integrations.retention import (
     free_room,
     goal_of,

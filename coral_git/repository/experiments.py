@@ -12,9 +12,7 @@ from coral_git.git.attributes import check_attr
 from coral_git.git.chains import append_commit, check_name, delete_ref, empty_tree, tip, tree_with
 from coral_git.history.checkpoints import CHECKPOINTS, list_checkpoints
 from coral_git.history.facts import trailer_lines
-from coral_git.history.goals import Goal
-from coral_git.history.runs import PARAMETER, RUN, RUNS, STATUS, STEP, Run, Step, list_runs, read_run
-from coral_git.history.tags import NewTag, make_tag
+from coral_git.history.runs import PARAMETER, RUN, RUNS, STATUS, STEP, Run, list_runs, read_run
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.dropped import note_dropped
 from coral_git.pipeline.workspace import Workspace
@@ -171,56 +169,6 @@ def store_files(workspace: Workspace, files: Sequence[str]) -> dict[bytes, str]:
         path: git.run("hash-object", "-w", f"--path={os.fsdecode(path)}", "--", full).decode().strip()
         for path, full in paths.items()
     }
-
-
-def find_step(run: Run, place: str, goal: Goal | None = None) -> Step:
-    """A step of a run by a word: ``best`` (of a metric), ``last``, or its number.
-
-    Raises:
-        UsageError: there is no such step.
-    """
-    if place == "best":
-        if goal is None:
-            names = list(run.metrics)
-            if len(names) != 1:
-                raise UsageError("best of which metric?", hint=f"--metric {' or '.join(names) or 'NAME'}")
-            goal = Goal.parse(names[0])
-        step = run.best(goal)
-        if step is None:
-            raise UsageError(f"the run '{printable(run.name)}' has no metric '{goal.metric}'")
-        return step
-    if place in ("", "last"):
-        if run.steps:
-            return run.steps[-1]
-        raise UsageError(f"the run '{printable(run.name)}' has no steps")
-    found = [step for step in run.steps if place in (str(step.number), step.commit.oid)]
-    if not found:
-        raise UsageError(f"the run '{printable(run.name)}' has no step '{printable(place)}'")
-    return found[-1]
-
-
-def promote(workspace: Workspace, run: Run, step: Step, name: str, *, as_tag: bool, force: bool) -> None:
-    """Make a branch or a tag of a step.
-
-    Raises:
-        UsageError: there is such a branch or tag already.
-    """
-    git = workspace.git
-    commit = commit_of(workspace, run, step)
-    if as_tag:
-        description = f"{step.commit.subject} of run {run.name}"
-        make_tag(git, NewTag(name, commit, description, step.metrics, force=force))
-        return
-    check_name(git, f"refs/heads/{name}", name)
-    if not force and tip(git, f"refs/heads/{name}"):
-        raise UsageError(f"branch '{printable(name)}' exists already", hint="--force moves it")
-    git.run("branch", *(["--force"] if force else []), "--", name, commit)
-
-
-def commit_of(workspace: Workspace, run: Run, step: Step) -> str:
-    """The commit that has the weights of a step: its checkpoint where there is one, else the step itself."""
-    kept = {one.step: one.oid for one in list_checkpoints(workspace.git, run.name)}
-    return kept.get(-1 if step.number is None else step.number, step.commit.oid)
 
 
 def delete(workspace: Workspace, runs: Sequence[Run]) -> None:

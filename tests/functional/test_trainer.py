@@ -101,7 +101,10 @@ def test_which_checkpoints_are_kept(project, at):
     assert (fresh.state.global_step, fresh.state.metrics["score"]) == (2, 5)
     assert len(trainer.run.steps) == 6
     repo = at(Path(project.path))
-    repo.coral("experiment", "promote", "fit/best", "winner", "--metric", "score")
+    said = repo.run("coral", "experiment", "promote", "fit/1", "first", code=2).stderr.decode()
+    assert "no checkpoint of step 1" in said
+    assert "kept: 2, 5, 6" in said
+    repo.coral("experiment", "promote", "fit/best", "winner", "--metric", "max:score")
     repo.git("checkout", "-q", "winner")
     other = network(1)
     assert load(other, project, ref="winner") == []
@@ -448,6 +451,8 @@ def test_the_tag_of_the_best_checkpoint_is_not_signed(project, at):
     trainer.epoch_end(val=1.0)
     trainer.wait()
     assert repo.git("tag") == "fit_best"
+    repo.coral("experiment", "promote", "fit/best", "chosen")
+    assert repo.git("rev-parse", "chosen") == repo.git("rev-parse", "fit_best^{commit}")
 
 
 def test_a_run_that_had_ended_ends_again(project):
