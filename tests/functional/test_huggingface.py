@@ -164,6 +164,9 @@ def test_without_auto_commit_the_index_has_the_folder(project, at, tmp_path, ass
 def test_what_is_in_the_way_is_not_overwritten(project, tmp_path):
     keeper = CoralTrainerCallback(project, "fit")
     prepare(tmp_path / "out", keeper, max_steps=1, save_strategy="no").train()
+    for wanted in ({"best": True}, {"metric": "accuracy"}, {"metric": "max:loss", "step": 2}):
+        with pytest.raises(UsageError, match="the run 'fit' has no such checkpoint"):
+            restore_checkpoint(project, "fit", tmp_path / "out", **wanted)
     folder = Path(restore_checkpoint(project, "fit", tmp_path / "out"))
     assert folder == tmp_path / "out" / "checkpoint-1"  # saved in the end
     (folder / "config.json").unlink()
