@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from coral_git.api.repository import Repository
-from coral_git.errors import CoralError, UsageError
+from coral_git.errors import CoralError, UsageError, from_os_error
 from coral_git.history.goals import Goal
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import CheckpointConfig
@@ -161,9 +161,20 @@ class CoralTrainerCallback(TrainerCallback):
         )
 
     def _remove_stored(self) -> None:
-        """Remove folders in the thread of the trainer, which looks at them, too."""
+        """Remove folders in the thread of the trainer, which looks at them, too.
+
+        Raises:
+            CoralError: the file system refused (a warning, unless ``strict``).
+        """
         while self._removable:
-            self._removable.pop().remove()
+            folder = self._removable.pop()
+            try:
+                folder.remove()
+            except OSError as error:
+                refused = from_os_error(error, f"remove '{folder.folder}'")
+                if self.config.strict:
+                    raise refused from error
+                warnings.warn(str(refused), RuntimeWarning, stacklevel=3)
 
 
 def restore_checkpoint(

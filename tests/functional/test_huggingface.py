@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -14,8 +15,8 @@ pytest.importorskip("accelerate")
 
 import torch  # noqa: E402
 
-from coral_git import Repository  # noqa: E402
-from coral_git.errors import PolicyError, UsageError  # noqa: E402
+from coral_git import Repository, fsops  # noqa: E402
+from coral_git.errors import CoralError, PolicyError, UsageError  # noqa: E402
 from coral_git.integrations.huggingface import CoralTrainerCallback, restore_checkpoint  # noqa: E402
 from coral_git.integrations.pytorch import CheckpointConfig  # noqa: E402
 from coral_git.repository import checkpointing  # noqa: E402
@@ -163,6 +164,9 @@ def test_without_auto_commit_the_index_has_the_folder(project, at, tmp_path, ass
 def test_what_is_in_the_way_is_not_overwritten(project, tmp_path):
     keeper = CoralTrainerCallback(project, "fit")
     prepare(tmp_path / "out", keeper, max_steps=1, save_strategy="no").train()
+    for wanted in ({"best": True}, {"metric": "accuracy"}, {"metric": "max:loss", "step": 2}):
+        with pytest.raises(UsageError, match="the run 'fit' has no such checkpoint"):
+            restore_checkpoint(project, "fit", tmp_path / "out", **wanted)
     folder = Path(restore_checkpoint(project, "fit", tmp_path / "out"))
     assert folder == tmp_path / "out" / "checkpoint-1"  # saved in the end
     (folder / "config.json").unlink()
@@ -184,6 +188,23 @@ def test_what_is_in_the_way_is_not_overwritten(project, tmp_path):
             tmp_path / "best", CoralTrainerCallback(project, "fit", keep_local=False),
             load_best_model_at_end=True, eval_strategy="steps", eval_steps=2,
         ).train()  # fmt: skip
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_folder_that_cannot_be_removed_is_named(project, tmp_path, monkeypatch, strict):
+    def refuse(name, path):
+        if name == "unlink" and path.endswith("config.json"):
+            raise PermissionError(errno.EACCES, "denied", path)
+
+    monkeypatch.setattr(fsops, "_fault_hook", refuse)
+    keeper = CoralTrainerCallback(project, "fit", CheckpointConfig(strict=strict), keep_local=False)
+    trainer = prepare(tmp_path / "out", keeper, max_steps=2, save_steps=1)
+    with pytest.raises(CoralError) if strict else pytest.warns(RuntimeWarning) as said:
+        trainer.train()
+    shown = [str(said.value)] if strict else [str(one.message) for one in said]
+    assert any("cannot remove" in one and "out/checkpoint-1'" in one for one in shown)
+    assert trainer.state.global_step == 2
+    assert (tmp_path / "out" / "checkpoint-1" / "config.json").exists()
 
 
 def test_what_could_not_be_verified_is_not_removed(project, tmp_path, monkeypatch):

@@ -96,10 +96,13 @@ def test_the_callback_goes_on_bit_for_bit(project, at, tmp_path, assert_healthy)
     assert not list(tmp_path.rglob("*.ckpt"))
     assert resume_path(project, "whole", step=6) == resume_path(project, "whole", best=True)
     assert resume_path(project, "whole", step=3) is None  # not among the last two, nor the best
+    assert resume_path(project, "whole", metric="min:val") == resume_path(project, "whole", step=6)
+    assert resume_path(project, "whole", metric="accuracy") is None
 
     callback = CoralCallback(project, "fit", CheckpointConfig(save_every_n_epochs=1, strict=True))
     assert callback.resume_path() is None
     first, _ = fit(tmp_path, 2, callback)
+    assert callback.resume_path(best=True) is None  # nobody has said what is best
     assert first.losses == whole.losses[:6]
     for step in (3, 6):
         again, _ = fit(
