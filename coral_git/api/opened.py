@@ -226,4 +226,10 @@ def open(spec: str | os.PathLike[str]) -> OpenedFile:  # noqa: A001 - as safeten
     place, colon, path = text.partition(":")
     if colon and os.path.isdir(place):
         return OpenedFile(Workspace.open(place), f":{path}")
-    return OpenedFile(Workspace.open(), text)
+    try:
+        return OpenedFile(Workspace.open(), text)
+    except NotARepositoryError as error:
+        raise NotARepositoryError(
+            f"'{printable(text)}' names no repository, and none is here",
+            hint="write it as REPOSITORY@REV:PATH",
+        ) from error

@@ -135,6 +135,13 @@ class Repository(Sharing):
             LockedError: another program is writing.
         """
         path = file or self._file
+        if not isinstance(weights, Mapping):
+            raise UsageError(
+                f"a {type(weights).__name__} is no mapping of names to arrays", hint="e.g. model.state_dict()"
+            )
+        odd = [name for name in weights if not isinstance(name, str)]
+        if odd:
+            raise UsageError(f"the name of a tensor is a text, not {odd[0]!a}")
         given = {name: _as_data(name, value) for name, value in weights.items()}
         with self._writing("stage weights"):
             self._check_tracked(path)

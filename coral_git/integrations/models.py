@@ -156,21 +156,31 @@ def load_tensors(model: torch.nn.Module, stored: Sequence[TensorData], *, strict
     Raises:
         UsageError: a shape differs, or (``strict``) names do; nothing was changed then.
     """
+    unlike = check_tensors(model, stored, strict=strict)
     wanted = state_of(model)
-    known = {one.name: one for one in stored}
-    unlike = sorted(set(wanted) ^ set(known))
+    with torch.no_grad():
+        for one in stored:
+            if one.name in wanted:
+                wanted[one.name].copy_(as_torch(one))
+    return unlike
+
+
+def check_tensors(model: torch.nn.Module, stored: Sequence[TensorData], *, strict: bool) -> list[str]:
+    """See whether stored tensors fit a model; gives the names that only one of the two has.
+
+    Raises:
+        UsageError: a shape differs, or (``strict``) names do.
+    """
+    wanted = state_of(model)
+    unlike = sorted(set(wanted) ^ {one.name for one in stored})
     if strict and unlike:
         raise UsageError(
             f"model and file do not have the same tensors: {', '.join(map(printable, unlike[:5]))}",
             hint="strict=False loads what both have",
         )
-    chosen = [one for one in stored if one.name in wanted]
-    for one in chosen:
-        if one.shape != tuple(wanted[one.name].shape):
+    for one in stored:
+        if one.name in wanted and one.shape != tuple(wanted[one.name].shape):
             raise UsageError(
                 f"tensor '{printable(one.name)}' is {one.shape}, not {tuple(wanted[one.name].shape)}"
             )
-    with torch.no_grad():
-        for one in chosen:
-            wanted[one.name].copy_(as_torch(one))
     return unlike

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from coral_git.api.repository import Repository
-from coral_git.errors import CoralError
+from coral_git.errors import CoralError, StorageFullError
 from coral_git.formats.base import TensorData
 from coral_git.git.chains import tip
 from coral_git.git.revisions import list_index, list_tree
@@ -30,6 +30,8 @@ from coral_git.integrations.retention import (
     settle,
     subject_of,
 )
+from coral_git.maintenance.gc import free_dropped
+from coral_git.manifest.escape import printable
 from coral_git.pipeline.clean import Source
 from coral_git.pipeline.workspace import Workspace
 from coral_git.repository import checkpointing, experiments
@@ -253,7 +255,16 @@ class RunRecorder:
 
     def _store(self, snapshot: Snapshot) -> Checkpoint | None:
         try:
-            return self._store_files(snapshot)
+            try:
+                return self._store_files(snapshot)
+            except StorageFullError:
+                if not self.config.free_dropped or not free_dropped(self._workspace, hold=0).freed_bytes:
+                    raise
+                return self._store_files(snapshot)
+        except CoralError as error:
+            error.message = f"step {snapshot.step} of the run '{printable(self.name)}': {error.message}"
+            error.args = (error.message,)
+            raise
         finally:
             _close(snapshot)
 

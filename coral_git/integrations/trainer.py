@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -16,12 +17,13 @@ from coral_git.history.runs import Run
 from coral_git.integrations.background import Job
 from coral_git.integrations.bridge import ExperimentBridge
 from coral_git.integrations.checkpoint_config import STATE_FILE, CheckpointConfig, TrainingState
-from coral_git.integrations.models import as_torch, copied, load_tensors, state_of, unwrapped
+from coral_git.integrations.models import as_torch, check_tensors, copied, load_tensors, state_of, unwrapped
 from coral_git.integrations.ranks import gather_states, rank, wait_for_all, world_size
 from coral_git.integrations.recorder import RunRecorder, Snapshot
 from coral_git.integrations.rng import random_state, set_random_state
 from coral_git.integrations.sources import source_of
 from coral_git.integrations.state import flatten, read_state
+from coral_git.manifest.escape import printable
 
 EVENTS = ("step_end", "epoch_end", "checkpoint_save", "checkpoint_load", "best_metric")
 
@@ -38,7 +40,7 @@ class CoralTrainer:
 
     Args:
         model: what is trained.
-        repository: where checkpoints are kept.
+        repository: where checkpoints are kept, or its path.
         experiment_name: the name of the run; one of this name is continued.
         checkpoint_config: when and what to save.
         parameters: what is tried, for ``git coral experiment``.
@@ -58,7 +60,7 @@ class CoralTrainer:
     def __init__(
         self,
         model: torch.nn.Module,
-        repository: Repository,
+        repository: Repository | str | os.PathLike[str],
         experiment_name: str,
         checkpoint_config: CheckpointConfig | None = None,
         *,
@@ -66,15 +68,16 @@ class CoralTrainer:
         experiment_bridge: ExperimentBridge | None = None,
     ) -> None:
         self.model = model
-        self.repository = repository
+        self.repository = repository if isinstance(repository, Repository) else Repository(repository)
         self.experiment_name = experiment_name
         self.config = checkpoint_config or CheckpointConfig()
         self.state = TrainingState()
         self.training_stopped = False
+        self._asked_to_save = False
         self._parts: dict[str, Any] = {}
         self._callbacks: dict[str, list[Callable[..., None]]] = {event: [] for event in EVENTS}
         self._recorder = RunRecorder(
-            repository,
+            self.repository,
             experiment_name,
             self.config,
             parameters=parameters,
@@ -204,19 +207,27 @@ class CoralTrainer:
         """Go on from a checkpoint: the last one, the best one, that of a step, or of a commit.
 
         Returns:
-            Whether there was one.
+            Whether there was one; False where the run has none yet, or none that is the best.
 
         Raises:
-            UsageError: it does not fit the model.
+            UsageError: the run has no checkpoint of that step or commit; or it does not fit the model, the
+                optimizer, or another part, and the model is what it was then.
         """
         self.wait()
         wait_for_all()
         chosen = self._recorder.choose(commit_hash, step=step, best=load_best)
+        if chosen is None and (commit_hash is not None or step is not None):
+            raise UsageError(
+                f"the run '{printable(self.experiment_name)}' has no such checkpoint",
+                hint="see list_checkpoints(); 'git coral experiment fetch' gets what others saved",
+            )
         if chosen is None:
             return False
-        load_tensors(self.model, list(self._recorder.tensors(chosen)), strict=True)
+        tensors = list(self._recorder.tensors(chosen))
+        check_tensors(self.model, tensors, strict=True)
         state = read_state(self._recorder.tensors(chosen, STATE_FILE), as_torch)
         self._restore(state, load_optimizer, load_scheduler)
+        load_tensors(self.model, tensors, strict=True)
         self._call("checkpoint_load", chosen.commit_hash)
         return True
 
@@ -251,6 +262,8 @@ class CoralTrainer:
     def finish(self, status: str = "finished") -> None:
         """Wait for the last checkpoint and end the run."""
         self.wait()
+        if self.state.global_step and not self._asked_to_save:
+            self._warn_of_nothing()
         if rank() == 0:
             self._recorder.finish(status)
 
@@ -278,7 +291,17 @@ class CoralTrainer:
         self.state.epochs_without_better += 1
         return False
 
+    def _warn_of_nothing(self) -> None:
+        """Say that a whole training was saved nowhere: it is a slip, most often in the name of a metric."""
+        metric = self.config.save_on_best_metric
+        why = "the configuration does not say when"
+        if metric and metric not in self.state.metrics:
+            why = f"the metric {metric!a} was never measured, but {', '.join(self.state.metrics)}"
+        said = f"no checkpoint of the run {self.experiment_name!a} was saved: {why}"
+        warnings.warn(said, RuntimeWarning, stacklevel=3)
+
     def _save(self, is_best: bool) -> Job[Checkpoint | None]:
+        self._asked_to_save = True
         self.state.learning_rate = self._learning_rate()
         self._recorder.wait()  # before the copy is made, so that there is one of them in memory, not two
         try:
@@ -321,7 +344,15 @@ class CoralTrainer:
         wanted = {"optimizer": load_optimizer, "scheduler": load_scheduler}
         for name, part in self._parts.items():
             if name in found["parts"] and wanted.get(name, True):
-                part.load_state_dict(found["parts"][name])
+                try:
+                    _check_kind(part, found["parts"][name])
+                    part.load_state_dict(found["parts"][name])
+                except (ValueError, KeyError, TypeError, RuntimeError) as error:
+                    raise UsageError(f"the state of '{name}' does not fit: {error}") from error
+        ignored = sorted(name for name in set(found["parts"]) - set(self._parts) if wanted.get(name, True))
+        if ignored:
+            said = f"the checkpoint has the state of {', '.join(ignored)}; nothing was set that takes it"
+            warnings.warn(said, RuntimeWarning, stacklevel=3)
         self.state = TrainingState.from_dict(found["training"])
         states = [found["random"], *found.get("random_of_others", ())]
         if len(states) != world_size() and states[0] is not None:
@@ -350,3 +381,18 @@ class CoralTrainer:
                 if self.config.strict:
                     raise
                 warnings.warn(f"a callback at {event} failed: {error}", RuntimeWarning, stacklevel=2)
+
+
+def _check_kind(part: Any, state: Mapping[str, Any]) -> None:
+    """Refuse the state of another kind of optimizer, which torch takes and stumbles over at the next step.
+
+    Raises:
+        ValueError: each of them has settings that the other one does not know.
+    """
+    own, saved = getattr(part, "param_groups", None), state.get("param_groups")
+    if own and saved:
+        known, given = set(own[0]) - {"initial_lr"}, set(saved[0]) - {"initial_lr"}
+        if known - given and given - known:
+            raise ValueError(
+                f"it has {', '.join(sorted(given - known))}, not {', '.join(sorted(known - given))}"
+            )

@@ -86,7 +86,7 @@ def collect_garbage(
     return _carry_out(_Run(workspace, time.time() if now is None else now, GcReport(dry_run, grace)))
 
 
-def free_dropped(workspace: Workspace, *, now: float | None = None) -> GcReport:
+def free_dropped(workspace: Workspace, *, now: float | None = None, hold: int | None = None) -> GcReport:
     """Free what only dropped checkpoints name, whatever its age; nothing else goes.
 
     It is in the trash for ``limits.dropped_seconds`` first, and comes back when a manifest names it.
@@ -94,12 +94,16 @@ def free_dropped(workspace: Workspace, *, now: float | None = None) -> GcReport:
     Args:
         workspace: the repository.
         now: the time, seconds since the epoch; the clock by default.
+        hold: seconds in the trash, instead. 0 takes back the room at once; who stores the very same tensors
+            in this second may lose them then, which is better than no checkpoint only on a full disk.
 
     Raises:
         LockedError: another gc is running.
         CoralError: git or the file system failed; what was done until then is consistent.
     """
-    return _carry_out(_Run(workspace, time.time() if now is None else now, GcReport(False, 0), True))
+    run = _Run(workspace, time.time() if now is None else now, GcReport(False, 0), True)
+    run.hold = workspace.limits.dropped_seconds if hold is None else hold
+    return _carry_out(run)
 
 
 def _carry_out(run: _Run) -> GcReport:
@@ -124,6 +128,7 @@ class _Run:
         self._workspace = workspace
         self.store: Store = workspace.store
         self._only_dropped = only_dropped
+        self.hold = report.grace
         self._now = now
         self.report = report
         self._sound: dict[ObjectId, bool] = {}
@@ -271,8 +276,7 @@ class _Run:
         self.report.freed_bytes += trash.delete(self.store, going)
 
     def _expired(self, states: Iterable[PackState]) -> Iterator[PackState]:
-        grace = self.store.limits.dropped_seconds if self._only_dropped else self.report.grace
-        return (state for state in states if is_older(state.stamp, self._now, grace))
+        return (state for state in states if is_older(state.stamp, self._now, self.hold))
 
     # What is told
 

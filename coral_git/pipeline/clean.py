@@ -84,8 +84,10 @@ def store_source(
     Raises:
         CoralError: the store cannot be written.
     """
+    from coral_git.pipeline.setup import make_ready
     from coral_git.pipeline.storing import base_finder, make_manifest
 
+    make_ready(workspace)
     if previous is None:
         previous = list(previous_manifests(workspace, path))
     finder = base_finder(workspace, path, previous, searches=searches) if is_incremental else None

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 
 from coral_git import fsops
+from coral_git.errors import GitError
 from coral_git.git.command import Git
 from coral_git.git.revisions import Blob
 from coral_git.pipeline.history import manifest_blobs
@@ -44,9 +45,12 @@ def dropped_blobs(workspace: Workspace) -> frozenset[str]:
     if not noted:
         return frozenset()
     arguments = ("--objects", "--no-object-names", "--all", "--reflog", "--indexed-objects")
-    with workspace.git.stream("rev-list", *arguments) as output:
-        for line in output:
-            noted.discard(line.decode().strip())
+    try:
+        with workspace.git.stream("rev-list", *arguments) as output:
+            for line in output:
+                noted.discard(line.decode().strip())
+    except GitError:  # a ref names what is not here: nobody can tell what is reached, so nothing was dropped
+        return frozenset()
     return frozenset(noted)
 
 

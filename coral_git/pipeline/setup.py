@@ -24,8 +24,15 @@ def set_up(workspace: Workspace) -> hooks.HookReport:
 
 def set_up_on_first_use(workspace: Workspace) -> None:
     """What the filter does in a repository that was merely cloned, so that a push leaves nothing behind."""
-    if workspace.has_store or not workspace.settings.auto_setup:
+    if not workspace.has_store:
+        make_ready(workspace)
+
+
+def make_ready(workspace: Workspace) -> None:
+    """The same wherever something is stored, once; reading may have made the store long before."""
+    if workspace.is_ready or not workspace.settings.auto_setup:
         return
+    workspace.is_ready = True
     try:
         report = set_up(workspace)
     except CoralError as error:

@@ -26,6 +26,7 @@ from coral_git.pipeline.manifests import StoredManifest, expanded_or_none
 from coral_git.pipeline.namesakes import Namesakes
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import PartSource, hash_part, part_of_bytes, read_ranges
+from coral_git.pipeline.setup import make_ready
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import ByteSource, DeltaType, FileDigest, ObjectId
 
@@ -144,6 +145,7 @@ def store_tensors(workspace: Workspace, path: bytes, sources: Iterable[Source]) 
         UsageError: no reader does, e.g. because a tensor has too many dimensions.
         CoralError: the store cannot be written.
     """
+    make_ready(workspace)
     limits, texts = workspace.limits, []
     bases = base_finder(workspace, path, ())
     with Workers(workspace.settings.threads) as workers, workspace.store.writer() as writer:

@@ -26,7 +26,12 @@ class Workspace:
     Args:
         paths: where the repository is.
         limits: the caps that apply.
+
+    Attributes:
+        is_ready: whether it was seen to that a push leaves nothing behind.
     """
+
+    is_ready = False
 
     def __init__(self, paths: GitPaths, limits: Limits = DEFAULT_LIMITS) -> None:
         self.paths = paths

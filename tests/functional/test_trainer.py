@@ -221,7 +221,7 @@ def test_a_save_that_fails_warns_and_the_training_goes_on(project, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(checkpointing, "commit_checkpoint", fail)
         train(trainer, *rest, 1)
-        with pytest.warns(RuntimeWarning, match="a checkpoint was not saved: the disk is gone"):
+        with pytest.warns(RuntimeWarning, match="not saved: step 1 of the run 'fit': the disk is gone"):
             trainer.wait()
     train(trainer, *rest, 1)
     trainer.wait()
@@ -507,6 +507,55 @@ def test_views_that_are_conjugated_come_back_so(project):
     other.two = torch.zeros(2, dtype=torch.complex64)
     assert CoralTrainer(other, project, "waves").load_checkpoint()
     assert torch.equal(other.two, model.one.conj())
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing(project):
+    trainer, *rest = prepare(project, save_every_n_steps=1)
+    train(trainer, *rest, 2)
+    trainer.wait()
+    model = network(1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    again = CoralTrainer(model, project, "fit")
+    again.set_optimizer(torch.optim.SGD(model.parameters(), lr=1e-3))
+    with pytest.raises(UsageError, match=r"the state of 'optimizer' does not fit: it has .*betas"):
+        again.load_checkpoint()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for wrong in ({"step": 99}, {"commit_hash": "deadbeef"}):
+        with pytest.raises(UsageError, match="the run 'fit' has no such checkpoint"):
+            again.load_checkpoint(**wrong)
+    with pytest.warns(RuntimeWarning, match="has the state of optimizer, scheduler; nothing was set"):
+        assert CoralTrainer(model, project, "fit").load_checkpoint()
+
+
+def test_who_saves_nothing_hears_of_it(project):
+    trainer, *rest = prepare(project, save_on_best_metric="val_los")
+    train(trainer, *rest, 1)
+    trainer.epoch_end(val_loss=1.0)
+    with pytest.warns(RuntimeWarning, match="'val_los' was never measured, but loss, val_loss"):
+        trainer.finish()
+
+
+def test_what_a_program_stores_in_a_clone_is_pushed(project, at, tmp_path, assert_healthy):
+    project.stage_weights({"w": torch.zeros(3)})
+    project.commit("base")
+    hub, clone = tmp_path / "hub.git", tmp_path / "clone"
+    repo = at(Path(project.path))
+    repo.git("init", "-q", "--bare", "-b", repo.git("branch", "--show-current"), hub)
+    repo.git("push", "-q", hub, "HEAD")
+    repo.git("clone", "-q", hub, clone, env={"CORAL_SKIP_SMUDGE": "1"})
+    (clone / ".git/hooks/pre-push").unlink(missing_ok=True)
+    with Repository(clone) as copy:
+        assert copy.list_weights("HEAD") == ["w"]
+        trainer, *rest = prepare(copy, save_every_n_steps=1)
+        train(trainer, *rest, 1)
+        trainer.finish()
+    other = at(clone)
+    other.coral("experiment", "promote", "fit/last", "mine")
+    other.git("push", "-q", "origin", "mine")
+    last = tmp_path / "last"
+    repo.git("clone", "-q", "-b", "mine", hub, last)
+    assert (last / "model.safetensors").stat().st_size > 4000
+    assert_healthy(at(last), missing=True)
 
 
 DISTRIBUTED = """
