@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from coral_git.api.arrays import array_of, read_all, torch_of
 from coral_git.api.slices import TensorSlice
+from coral_git.errors import NotARepositoryError
 from coral_git.formats.base import TensorData
 from coral_git.manifest.entries import TensorEntry
 from coral_git.manifest.escape import printable

@@ -17,7 +17,7 @@ from safetensors.torch import load as load_torch
 
 import coral_git
 from coral_git import DeltaConfig, DeltaType, MergeStrategy, Repository, WeightTensor, api
-from coral_git.errors import LockedError, UsageError
+from coral_git.errors import LockedError, NotARepositoryError, UsageError
 from coral_git.store.locks import exclusive_lock
 
 
@@ -228,3 +228,17 @@ def test_bad_input(project, tmp_path):
     project.tag_version("t")
     with pytest.raises(UsageError, match="exists already"):
         project.tag_version("t")
+
+
+def test_what_is_no_repository_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotARepositoryError, match=r"'nowhere@v1:model\.safetensors' names no repository"):
+        coral_git.open("nowhere@v1:model.safetensors")
+
+
+def test_tensors_have_texts_for_names(project):
+    with pytest.raises(UsageError, match="the name of a tensor is a text, not 1"):
+        project.stage_weights({1: np.zeros(2)})
+    with pytest.raises(UsageError, match="a list is no mapping of names to arrays"):
+        project.stage_weights([np.zeros(2)])
+    assert project.workspace.git.run("ls-files", "model.safetensors") == b""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import errno
+import importlib
 import os
 import signal
 import subprocess
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from coral_git import Repository
+from coral_git import Repository, fsops
 from coral_git.errors import GitError, UsageError
 from coral_git.integrations.pytorch import CheckpointConfig, CoralTrainer, load, save
 from coral_git.maintenance.gc import free_dropped
@@ -556,6 +559,37 @@ def test_what_a_program_stores_in_a_clone_is_pushed(project, at, tmp_path, asser
     repo.git("clone", "-q", "-b", "mine", hub, last)
     assert (last / "model.safetensors").stat().st_size > 4000
     assert_healthy(at(last), missing=True)
+
+
+def test_a_full_disk_gives_back_what_was_dropped(project, at, assert_healthy):
+    trainer, *rest = prepare(project, save_every_n_steps=1, keep_last_n_checkpoints=1)
+    train(trainer, *rest, 5)
+    trainer.wait()
+    before = length_of(Path(project.path))
+    full = iter([True])
+
+    def refuse(name: str, path: str) -> None:
+        if name == "write" and "incoming" in path and next(full, False):
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    fsops.set_fault_hook(refuse)
+    try:
+        train(trainer, *rest, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            trainer.wait()
+    finally:
+        fsops.set_fault_hook(None)
+    assert next(full, None) is None
+    assert [one["step"] for one in trainer.list_checkpoints()] == [6]
+    assert length_of(Path(project.path)) < before
+    assert_healthy(at(Path(project.path)))
+
+
+@pytest.mark.parametrize("module", ["trainer", "models", "checkpoint_config", "checkpointer"])
+def test_examples_of_docstrings(installed, module):
+    found = doctest.testmod(importlib.import_module(f"coral_git.integrations.{module}"))
+    assert (found.failed, found.attempted > 0) == (0, True)
 
 
 DISTRIBUTED = """
