@@ -143,6 +143,9 @@ class Job:
             state = self.state()
             self.note(f"step-{step}", digests(state))
             dcp.save(state, storage_writer=self.writer(metrics={"loss": 1 / step}), checkpoint_id=step)
+        state = blank(self.state())
+        dcp.load(state, storage_reader=CoralStorageReader(self.repository, RUN, step=1))
+        self.note("same-1", digests(state))
         writer = self.writer(config=CheckpointConfig(keep_last_n_checkpoints=4))
         for step in (3, 4):
             train(self.model, self.optimizer)
