@@ -30,6 +30,7 @@ from coral_git.integrations.retention import (
     settle,
     subject_of,
 )
+from coral_git.integrations.run_lock import hold_run
 from coral_git.maintenance.gc import free_dropped
 from coral_git.manifest.escape import printable
 from coral_git.pipeline.clean import Source
@@ -106,6 +107,7 @@ class RunRecorder:
         settings = self._workspace.settings  # the training needs the other half of the cores
         self._workspace.settings = settings._replace(threads=(settings.threads + 1) // 2)
         weakref.finalize(self, self._workspace.close)
+        self._let_go = weakref.finalize(self, hold_run(self._workspace, name)) if writes else None
         tried = {key: str(value) for key, value in (parameters or {}).items()}
         if writes and not tip(self._workspace.git, RUNS + name):
             experiments.start(self._workspace, name, parameters=tried)
@@ -214,6 +216,8 @@ class RunRecorder:
     def close(self) -> None:
         """End child processes and close files; the run goes on."""
         self.wait()
+        if self._let_go is not None:
+            self._let_go()  # only once, as finalizers do
         self._workspace.close()
 
     # Reading

@@ -6,6 +6,9 @@ import errno
 import itertools
 import os
 import shutil
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from coral_git.api.arrays import tensor_data
 from coral_git.errors import UsageError
 from coral_git.formats.safetensors_writer import safetensors_header
 from coral_git.history.checkpoints import list_checkpoints
+from coral_git.integrations.recorder import RunRecorder
 from coral_git.maintenance.gc import free_dropped
 from coral_git.pipeline.memory_source import MemorySource
 from coral_git.pipeline.workspace import Workspace
@@ -174,3 +178,32 @@ def test_a_branch_gets_the_checkpoints_too(copies, at, assert_healthy):
     repo.git("switch", "-q", "weights")
     assert os.path.getsize(path / FILE) == source(5).size
     assert_healthy(repo)
+
+
+SECOND = """
+import sys
+from coral_git import Repository
+from coral_git.integrations.recorder import RunRecorder
+recorder = RunRecorder(Repository(sys.argv[1]), "fit")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_that_trains_a_run_is_warned(copies):
+    path = copies()
+    words = [sys.executable, "-c", SECOND, str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+        with Repository(path) as repository:
+            with pytest.warns(RuntimeWarning, match="another process trains the run 'fit', too") as caught:
+                RunRecorder(repository, "fit").close()
+            assert f"process {other.pid}" in str(caught[0].message)
+        other.kill()
+    with Repository(path) as repository, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, second = RunRecorder(repository, "fit"), RunRecorder(repository, "fit")
+        first.close()
+        second.close()
+        RunRecorder(repository, "fit").close()
