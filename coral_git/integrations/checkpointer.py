@@ -116,10 +116,10 @@ class Checkpointer:
         """Go on from a checkpoint: the last one, the best one, that of a step, or of a commit.
 
         Returns:
-            Whether there was one.
+            Whether there was one; False where the run has none yet, or none that is the best.
 
         Raises:
-            UsageError: it does not fit the model.
+            UsageError: the run has no checkpoint of that step or commit, or it does not fit.
         """
         return self.trainer.load_checkpoint(commit, step=step, load_best=best)
 

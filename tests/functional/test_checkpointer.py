@@ -83,7 +83,8 @@ def test_a_loop_goes_on_from_the_last_checkpoint(project, at, assert_healthy):
         checkpoints.step()
         kept = checkpoints.save()
         assert checkpoints.load(kept)
-        assert not checkpoints.load(step=1000)
+        with pytest.raises(UsageError, match="the run 'fit' has no such checkpoint"):
+            checkpoints.load(step=1000)
     repo = at(Path(project.path))
     assert repo.coral("experiment", "list").count("finished") == 2
     assert_healthy(repo)
