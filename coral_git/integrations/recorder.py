@@ -16,7 +16,7 @@ from coral_git.errors import CoralError, StorageFullError
 from coral_git.formats.base import TensorData
 from coral_git.git.chains import tip
 from coral_git.git.revisions import list_index, list_tree
-from coral_git.history.checkpoints import BEST, Checkpoint, list_checkpoints, read_checkpoints
+from coral_git.history.checkpoints import BEST, Checkpoint, list_checkpoints
 from coral_git.history.facts import metric_name
 from coral_git.history.goals import Goal
 from coral_git.history.runs import RUNS, Run, read_run
@@ -100,7 +100,7 @@ class RunRecorder:
         self.file = repository.file
         self._bridge = bridge if writes else None
         self._background = Background(strict=self.config.strict)
-        self._running: list[Job[Checkpoint | None]] = []
+        self._running: list[tuple[Job[Checkpoint | None], Mapping[str, float]]] = []
         self._is_over = False
         self._best: Mapping[str, float] | None = None
         self._workspace = repository.new_workspace()
@@ -142,7 +142,7 @@ class RunRecorder:
         except BaseException:
             _close(snapshot)
             raise
-        self._running.append(job)
+        self._running.append((job, snapshot.metrics))
         return job
 
     def save_now(self, snapshot: Snapshot) -> Checkpoint | None:
@@ -154,7 +154,7 @@ class RunRecorder:
         self.wait()
         job = Job(lambda: self._store(snapshot))
         job.run()
-        self._running.append(job)
+        self._running.append((job, snapshot.metrics))
         return job.result()
 
     def drop(self, commit_hash: str) -> None:
@@ -187,12 +187,13 @@ class RunRecorder:
 
     def take_saved(self) -> list[Checkpoint]:
         """The checkpoints that have been stored since this was asked last; the bridge is told of them."""
-        done = [job for job in self._running if job.is_done]
-        self._running = [job for job in self._running if not job.is_done]
-        saved = [one for one in (job.result() for job in done if job.error is None) if one is not None]
-        if self._bridge is not None:
-            for one, commit in zip(saved, read_checkpoints(self._workspace.git, saved), strict=True):
-                said = one.oid, one.step, dict(commit.facts.metrics)
+        saved = []
+        for job, metrics in [one for one in self._running if one[0].is_done]:
+            self._running.remove((job, metrics))
+            one = job.result() if job.error is None else None
+            if one is not None:
+                saved.append(one)
+                said = one.oid, one.step, dict(metrics)
                 self._tell(lambda bridge, said=said: bridge.log_checkpoint(*said))  # type: ignore[misc]
         return saved
 
