@@ -7,14 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from coral_git.integrations import pytorch
 from coral_git.testing.health import assert_store_healthy
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "from-original-coral.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-MODELS = ("PyTorchIntegration", "load_model_from_coral", "save_model_to_coral")
 
 
 def carry_out(code, folder):
@@ -38,9 +34,6 @@ def test_the_programs_work(installed, tmp_path):
         assert_store_healthy(str(tmp_path / name))
 
 
-@pytest.mark.skipif(
-    not all(hasattr(pytorch, name) for name in MODELS), reason="models by these names are not there yet"
-)
 def test_the_programs_with_models_work(installed, tmp_path):
     carry_out(BLOCKS[-1], tmp_path)
     assert_store_healthy(str(tmp_path / "model_repo"))
