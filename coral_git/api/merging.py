@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from coral_git.api.strategies import MergeStrategy
 from coral_git.api.versions import Commit
@@ -113,18 +113,6 @@ def _takes(strategy: str, argument: str) -> bool:
     ):
         return False
     return _TAKES[argument][0] in registry.strategy_by_name(strategy).parameters
-
-
-class Candidate(NamedTuple):
-    """A merge that could be made.
-
-    Attributes:
-        name: what it is called among the scores.
-        strategy: makes it.
-    """
-
-    name: str
-    strategy: str
 
 
 def choose_strategy(

@@ -207,7 +207,10 @@ class RunPaths(CheckpointIO):
 
 
 class _Capture(CheckpointIO):
-    """Takes a checkpoint instead of writing it."""
+    """Takes a checkpoint instead of writing it.
+
+    It is there for one call of ``Trainer.save_checkpoint``, in which nothing is loaded or removed.
+    """
 
     checkpoint: dict[str, Any] | None = None
 

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from coral_git.api.arrays import torch_of
+from coral_git.formats.base import TensorData, TensorSegment
 from coral_git.formats.safetensors import SafetensorsReader
+from coral_git.integrations.models import as_torch
 from coral_git.integrations.sources import source_of
-from coral_git.integrations.state import flatten, unflatten
+from coral_git.integrations.state import flatten, read_state
 from coral_git.limits import DEFAULT_LIMITS
+from coral_git.types import BytesSource
 
 
 def rank() -> int:
@@ -59,24 +61,14 @@ def _gather(data: bytes) -> list[bytes]:
     return [one.cpu().numpy().tobytes()[: int(size)] for one, size in zip(found, lengths, strict=True)]
 
 
-class _Bytes:
-    """A file in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """The bytes from ``offset``; fewer than ``length`` only at the end."""
-        return self._data[offset : offset + length]
-
-
 def _read_state(data: bytes) -> Any:
-    source = _Bytes(data)
+    source = BytesSource(data)
     found = SafetensorsReader().layout(source, DEFAULT_LIMITS).tensors
-    return unflatten(
-        {
-            one.name: torch_of(bytearray(source.read_at(one.offset, one.length)), one.dtype, one.shape)
-            for one in found
-        }
-    )
+    return read_state([_tensor_in(source, one) for one in found], as_torch)
+
+
+def _tensor_in(source: BytesSource, one: TensorSegment) -> TensorData:
+    def read(start: int, length: int) -> bytes:
+        return source.read_at(one.offset + start, length)
+
+    return TensorData(one.name, one.dtype, one.shape, read)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from coral_git.api.repository import Repository
@@ -227,6 +227,14 @@ class RunRecorder:
         """The checkpoints that are kept, as they were saved."""
         return list_saved(self._workspace, self.name)
 
+    def best_of(self, found: Sequence[SavedCheckpoint]) -> SavedCheckpoint | None:
+        """The best one: by ``save_on_best_metric``; without that, as ``choose`` says.
+
+        Args:
+            found: checkpoints of the run, the last one at the end.
+        """
+        return choose_saved(found, best=True, goal=self._goal_among(found))
+
     def choose(
         self, commit_hash: str | None = None, *, step: int | None = None, best: bool = False
     ) -> SavedCheckpoint | None:
@@ -239,9 +247,7 @@ class RunRecorder:
                 saved as the best one, or else the one with the least ``loss``.
         """
         found = self.checkpoints()
-        is_named = self.config.save_on_best_metric or not any(BEST in one.labels for one in found)
-        goal = self.goal if is_named else None
-        return choose_saved(found, commit_hash, step=step, best=best, goal=goal)
+        return choose_saved(found, commit_hash, step=step, best=best, goal=self._goal_among(found))
 
     def tensors(self, checkpoint: SavedCheckpoint, file: str | None = None) -> Iterator[TensorData]:
         """The tensors of a file of a checkpoint, in file order; what is not here is fetched.
@@ -255,6 +261,11 @@ class RunRecorder:
             ObjectMissingError: an object cannot be had.
         """
         yield from saved_tensors(self._workspace, checkpoint, file or self.file)
+
+    def _goal_among(self, found: Sequence[SavedCheckpoint]) -> Goal | None:
+        """What the best of some checkpoints is chosen by; None for their labels."""
+        is_named = self.config.save_on_best_metric or not any(BEST in one.labels for one in found)
+        return self.goal if is_named else None
 
     # In the background
 

@@ -67,18 +67,6 @@ def put_together(tree: Any, take: Take) -> Any:
         raise _no_state(error) from error
 
 
-def unflatten(tensors: Mapping[str, Any]) -> Any:
-    """The state that ``flatten`` took apart.
-
-    Args:
-        tensors: by name; those of torch for what was torch, arrays for what was an array.
-
-    Raises:
-        IntegrityError: these are no tensors of a state.
-    """
-    return put_together(_tree(lambda: np.asarray(tensors[STATE]).tobytes()), lambda name, _: tensors[name])
-
-
 def read_state(stored: Iterable[TensorData], read: Callable[[TensorData], Any]) -> Any:
     """A stored state: tensors of torch where there were such, arrays of numpy where there were arrays.
 

@@ -238,12 +238,13 @@ class CoralTrainer:
         """
         self.wait()
         found = self._recorder.checkpoints()
-        best = self._recorder.choose(best=True)
+        best = self._recorder.best_of(found)
         return [{**one._asdict(), "is_best": one == best} for one in found]
 
     def get_training_summary(self) -> dict[str, Any]:
         """How far the training is, how large the model is, and what was saved."""
         parameters = list(unwrapped(self.model).parameters())
+        kept = self.list_checkpoints()
         return {
             "experiment_name": self.experiment_name,
             "model_name": type(unwrapped(self.model)).__name__,
@@ -255,8 +256,8 @@ class CoralTrainer:
             "learning_rate": self._learning_rate(),
             "metrics": dict(self.state.metrics),
             "best_metric": self.state.best,
-            "best_checkpoint": self.best_commit,
-            "checkpoints": len(self.list_checkpoints()),
+            "best_checkpoint": next((one["commit_hash"] for one in kept if one["is_best"]), None),
+            "checkpoints": len(kept),
         }
 
     def finish(self, status: str = "finished") -> None:

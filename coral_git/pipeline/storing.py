@@ -26,7 +26,6 @@ from coral_git.pipeline.manifests import StoredManifest, expanded_or_none
 from coral_git.pipeline.namesakes import Namesakes
 from coral_git.pipeline.parallel import Workers
 from coral_git.pipeline.part_source import PartSource, hash_part, part_of_bytes, read_ranges
-from coral_git.pipeline.setup import make_ready
 from coral_git.pipeline.workspace import Workspace
 from coral_git.types import ByteSource, DeltaType, FileDigest, ObjectId
 
@@ -145,6 +144,8 @@ def store_tensors(workspace: Workspace, path: bytes, sources: Iterable[Source]) 
         UsageError: no reader does, e.g. because a tensor has too many dimensions.
         CoralError: the store cannot be written.
     """
+    from coral_git.pipeline.setup import make_ready  # the filter comes here too, and never needs it
+
     make_ready(workspace)
     limits, texts = workspace.limits, []
     bases = base_finder(workspace, path, ())

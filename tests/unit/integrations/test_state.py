@@ -14,9 +14,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coral_git.api.arrays import tensor_data
 from coral_git.errors import IntegrityError, UsageError
+from coral_git.integrations.models import as_torch
 from coral_git.integrations.rng import random_state, set_random_state
-from coral_git.integrations.state import STATE, flatten, unflatten
+from coral_git.integrations.state import STATE, flatten, read_state
 
 OF_TORCH = st.sampled_from(
     [
@@ -39,6 +41,11 @@ STATES = st.recursive(
     lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(KEYS, inner),
     max_leaves=20,
 )
+
+
+def unflatten(tensors):
+    """The state of tensors by name, as it is read from a file."""
+    return read_state([tensor_data(name, value) for name, value in tensors.items()], as_torch)
 
 
 class Color(enum.IntEnum):
